@@ -1,0 +1,1 @@
+"""Pure functions from objects to what the packages take: records (dns), services (proxy), peers (tunnel)."""

@@ -1,0 +1,1 @@
+"""Sources of objects: manifests (a directory, followed as its files change)."""

@@ -1,0 +1,2 @@
+"""What Kubernetes' controllers compute, as pure functions: slices (EndpointSlices from selectors and pods), addresses
+(cluster IPs)."""
