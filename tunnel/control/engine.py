@@ -49,7 +49,7 @@ class DeviceState(msgspec.Struct, frozen=True):
 
 
 class Engine(Protocol):
-    """Control of one engine. All raise EngineError when it is away; the caller waits with `ready` and sets all again."""
+    """Control of one engine. All raise EngineError when it is away: wait with `ready`, then set all again."""
 
     async def ready(self) -> None:
         """Return once the engine answers; wait for it as long as it takes."""
@@ -58,7 +58,7 @@ class Engine(Protocol):
         """Make the engine's configuration this one; sessions of peers that stay are kept."""
 
     async def set_endpoint(self, public_key: bytes, endpoint: Endpoint, *, pinned: bool) -> None:
-        """Move one peer's traffic to an endpoint; keys, session and counters stay. A peer that is gone is not re-made."""
+        """Move a peer to an endpoint; keys, session and counters stay. A peer that is gone is not re-made."""
 
     async def state(self) -> DeviceState:
         """Read counters, endpoints and handshake times."""
