@@ -4,7 +4,8 @@ Takes: keys and peers, datagrams of types 1 to 3, and word of each data message 
 Gives: keypairs to seal and open with, handshake datagrams to send, events, the next deadline.
 `tunnel.engine` is the shell around it and owns data messages: their buffers, framing and queues.
 
-Files in reading order: messages, noise, timestamp, cookie, limiter, replay, keypair, allowedips, peer, timers, device.
+Files in reading order: messages, noise, timestamp, cookie, limiter, admission, replay,
+keypair, allowedips, peer, sessions, timers, device.
 
 Invariants: no I/O, no clock, no threads, no randomness but what is passed in. Hostile bytes raise `Malformed` or
 `Rejected` inside and are counted by `Device.receive`, which never raises for them. What the network can fill has a

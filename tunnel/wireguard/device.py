@@ -22,14 +22,14 @@ table when its peer does.
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from math import inf
 from typing import ClassVar
 
 from tunnel.endpoint import COOKIE_REPLY, INITIATION, RESPONSE, Endpoint
 from tunnel.wireguard import noise
+from tunnel.wireguard.admission import Admission, NotAdmitted
 from tunnel.wireguard.allowedips import AllowedIPs, Network
-from tunnel.wireguard.cookie import CookieChecker
-from tunnel.wireguard.keypair import REJECT_AFTER_TIME, REKEY_AFTER_MESSAGES, Keypair
-from tunnel.wireguard.limiter import LoadMeter, SourceLimiter
+from tunnel.wireguard.keypair import REKEY_AFTER_MESSAGES, Keypair
 from tunnel.wireguard.messages import (
     DATA_OVERHEAD,
     INITIATION_SIZE,
@@ -39,16 +39,14 @@ from tunnel.wireguard.messages import (
     Malformed,
     Response,
 )
-from tunnel.wireguard.noise import KEY, HandshakeError, PrivateKey, SessionKeys
+from tunnel.wireguard.noise import KEY, HandshakeError, PrivateKey
 from tunnel.wireguard.peer import NEVER, Peer
-from tunnel.wireguard.timers import DUE, FORGET_AFTER, JITTER, KEEPALIVE_TIMEOUT, MAX_ATTEMPTS, REKEY_TIMEOUT, Timer
-from tunnel.wireguard.timers import look_at as next_look
+from tunnel.wireguard.sessions import Sessions
+from tunnel.wireguard.timers import DUE, FORGET_AFTER, JITTER, MAX_ATTEMPTS, REKEY_TIMEOUT, Timer, look_at
 from tunnel.wireguard.timestamp import Timestamps
 
 INITIATION_INTERVAL = 0.02
 """A peer's initiations are taken at most this often, in seconds (wireguard-go)."""
-RENEW_WHEN_RECEIVING = REJECT_AFTER_TIME - KEEPALIVE_TIMEOUT - REKEY_TIMEOUT
-"""Age at which an initiator that only receives renews its session (whitepaper 6.2)."""
 OUTBOX = 4096
 EVENTS = 4096
 
@@ -83,11 +81,8 @@ class Device:
         self._wall = wall
         self._timestamps = Timestamps()
         self._private: PrivateKey | None = None
-        self._checker: CookieChecker | None = None
-        self._load = LoadMeter()
-        self._limiter = SourceLimiter()
-        self._handshakes: dict[int, Peer] = {}
-        self._keypairs: dict[int, Keypair] = {}
+        self._admission: Admission | None = None
+        self._sessions = Sessions(random)
         self.listen_port = 0
         self.peers: dict[bytes, Peer] = {}
         self.allowed_ips: AllowedIPs[Peer] = AllowedIPs()
@@ -98,7 +93,7 @@ class Device:
         """Handshake datagrams that were malformed, forged, replayed, from strangers or too many."""
         self.route: Callable[[bytes], Peer | None] = self.allowed_ips.lookup
         """Whose an address of 4 or 16 bytes is."""
-        self.keypair: Callable[[int], Keypair | None] = self._keypairs.get
+        self.keypair: Callable[[int], Keypair | None] = self._sessions.keypair
         """The keypair of a data message's receiver index."""
 
     # configuration
@@ -108,18 +103,21 @@ class Device:
         """Our own, once there is a private key."""
         return self._private.public if self._private else None
 
-    def set_private_key(self, private_key: bytes | None) -> None:
-        """Be someone else: all sessions end; a peer with the new key as its own goes. None: be nobody."""
+    def set_private_key(self, private_key: bytes | None, now: float) -> None:
+        """Be someone else: all sessions end; a peer that has the new key goes. None: be nobody."""
         private = PrivateKey(private_key) if private_key is not None else None
         if (private and private.public) == self.public_key:
             return
         self._private = private
-        self._checker = CookieChecker(private.public, self._random) if private else None
+        self._admission = Admission(private.public, self._random) if private else None
         if private:
             self.remove(private.public)
         for peer in self.peers.values():
             self._forget(peer)
             peer.static_static = private.exchange(peer.public_key) if private else b""
+            peer.handshake_sent = NEVER
+            if peer.wanted or peer.keepalive:
+                self.initiate(peer, now)
 
     def add(self, public_key: bytes) -> Peer:
         """The peer with this key, made if there is none; raises Refused."""
@@ -199,26 +197,22 @@ class Device:
         peer.unanswered_since = None
         if data and peer.unacknowledged_since is None:
             peer.unacknowledged_since = now
-        return (
-            keypair is peer.next
-            or (source != peer.endpoint and not peer.pinned)
-            or now >= keypair.created + RENEW_WHEN_RECEIVING
-        )
+        return keypair is peer.next or (source != peer.endpoint and not peer.pinned) or now >= keypair.renew_at
 
     # under the lock
 
     def confirm(self, keypair: Keypair, source: Endpoint, now: float) -> None:
         """An authenticated message came by this keypair from this source, and `received` asked for this call."""
         peer = keypair.peer
-        if self._keypairs.get(keypair.local_index) is not keypair:
+        if self.keypair(keypair.local_index) is not keypair:
             return
         self._roam(peer, source)
-        if keypair is peer.next:
-            self._drop(peer.previous)
-            peer.previous, peer.current, peer.next = peer.current, keypair, None
+        if self._sessions.confirmed(keypair):
             self._handshake_done(peer, keypair)
-        if keypair is peer.current and keypair.initiator and now >= keypair.created + RENEW_WHEN_RECEIVING:
-            self.initiate(peer, now)
+        if now >= keypair.renew_at:
+            keypair.renew_at = inf
+            if keypair is peer.current:
+                self.initiate(peer, now)
         self._schedule(peer, now)
 
     def initiate(self, peer: Peer, now: float) -> None:
@@ -239,27 +233,31 @@ class Device:
 
     def under_load(self, now: float) -> bool:
         """Whether handshake messages must carry a cookie now."""
-        return self._load.under_load(now)
+        return self._admission is not None and self._admission.under_load(now)
 
     def receive(self, datagram: bytes, source: Endpoint, now: float) -> None:
         """Take a datagram of type 1, 2 or 3; whatever is wrong with it only counts in `dropped`."""
-        private, checker = self._private, self._checker
+        private, admission = self._private, self._admission
         kind = datagram[0] if datagram else 0
         try:
-            if private is None or checker is None:
+            if private is None or admission is None:
                 raise HandshakeError("no private key")
             if kind == INITIATION:
                 initiation = Initiation.parse(datagram)
-                self._admit(checker, datagram, initiation.sender, source, now)
+                admission.check(datagram, initiation.sender, source, now)
                 self._take_initiation(private, initiation, source, now)
             elif kind == RESPONSE:
                 response = Response.parse(datagram)
-                self._admit(checker, datagram, response.sender, source, now)
+                admission.check(datagram, response.sender, source, now)
                 self._take_response(private, response, source, now)
             elif kind == COOKIE_REPLY:
                 self._take_cookie(CookieReply.parse(datagram), now)
             else:
                 raise Malformed(f"type byte {kind}")
+        except NotAdmitted as refusal:
+            self.dropped += 1
+            if refusal.reply is not None:
+                self.outbox.append((source, refusal.reply.pack()))
         except (Malformed, HandshakeError):
             self.dropped += 1
 
@@ -301,6 +299,7 @@ class Device:
         self.keepalive(peer, now)
 
     def _persistent(self, peer: Peer, now: float) -> None:
+        peer.last_persistent = now
         self.keepalive(peer, now)
 
     def _forget_keys(self, peer: Peer, now: float) -> None:
@@ -315,7 +314,7 @@ class Device:
     }
 
     def _schedule(self, peer: Peer, now: float) -> None:
-        peer.look_at = next_look(peer, now)
+        peer.look_at = look_at(peer, now)
 
     def _jitter(self) -> float:
         return int.from_bytes(self._random(2), "little") / 65536 * JITTER
@@ -323,6 +322,8 @@ class Device:
     # handshakes
 
     def _send_initiation(self, peer: Peer, now: float) -> None:
+        if self.peers.get(peer.public_key) is not peer:
+            return
         if peer.endpoint is None or self._private is None:
             peer.wanted = True
             peer.retry_at = None
@@ -333,13 +334,12 @@ class Device:
                 peer.retry_at = earliest + self._jitter()
             return
         peer.wanted = False
-        self._drop_initiated(peer)
-        index = self._new_index()
+        index = self._sessions.new_index()
         timestamp = self._timestamps.next(self._wall())
-        peer.initiated, message = noise.initiate(
+        initiated, message = noise.initiate(
             self._private, peer.public_key, peer.static_static, self._random(KEY), index, timestamp
         )
-        self._handshakes[index] = peer
+        self._sessions.begin(peer, initiated)
         self._post(peer, (peer.endpoint,), message.pack(), now)
         peer.jitter = self._jitter()
         peer.retry_at = now + REKEY_TIMEOUT + peer.jitter
@@ -356,19 +356,6 @@ class Device:
         peer.last_sent = now
         peer.unacknowledged_since = None
 
-    def _admit(self, checker: CookieChecker, datagram: bytes, sender: int, source: Endpoint, now: float) -> None:
-        """Whether a handshake message is worth its cost; raises HandshakeError, and asks for a cookie under load."""
-        if not checker.check_mac1(datagram):
-            raise HandshakeError("mac1 is wrong")
-        self._load.arrived(now)
-        if not self._load.under_load(now):
-            return
-        if not checker.check_mac2(datagram, source, now):
-            self.outbox.append((source, checker.reply(datagram, sender, source, now).pack()))
-            raise HandshakeError("under load, and no cookie")
-        if not self._limiter.allow(source, now):
-            raise HandshakeError("too many from one source")
-
     def _take_initiation(self, private: PrivateKey, message: Initiation, source: Endpoint, now: float) -> None:
         opened = noise.open_initiation(private, message)
         peer = self.peers.get(opened.static)
@@ -379,44 +366,35 @@ class Device:
             raise HandshakeError("replayed")
         if now < peer.last_initiation + INITIATION_INTERVAL:
             raise HandshakeError("too many from one peer")
-        index = self._new_index()
+        index = self._sessions.new_index()
         response, keys = noise.respond(opened, peer.preshared_key, self._random(KEY), index)
         peer.latest_timestamp = timestamp
         peer.last_initiation = now
         self._heard(peer, source, INITIATION_SIZE, now)
-        self._drop(peer.next)
-        peer.next = self._session(peer, keys, False, index, message.sender, now)
+        self._sessions.answered(peer, keys, index, message.sender, now)
+        peer.zero_at = now + FORGET_AFTER
         # to where it came from, and to where the owner pinned the peer: either way may be the one that works
         self._post(peer, dict.fromkeys((source, peer.endpoint or source)), response.pack(), now)
         self._schedule(peer, now)
 
     def _take_response(self, private: PrivateKey, message: Response, source: Endpoint, now: float) -> None:
-        peer = self._handshakes.get(message.receiver)
-        if peer is None or peer.initiated is None:
-            raise HandshakeError("no such handshake")
-        keys = noise.finish(peer.initiated, private, peer.preshared_key, message)
-        self._drop_initiated(peer)
+        found = self._sessions.initiated(message.receiver)
+        if found is None:
+            raise HandshakeError("answers no handshake of ours")
+        peer, initiated = found
+        keys = noise.finish(initiated, private, peer.preshared_key, message)
         self._heard(peer, source, RESPONSE_SIZE, now)
-        keypair = self._session(peer, keys, True, message.receiver, message.sender, now)
-        self._drop(peer.previous)
-        if peer.next is not None:
-            # both began at once: the other may already seal with that one
-            self._drop(peer.current)
-            peer.previous, peer.next = peer.next, None
-        else:
-            peer.previous = peer.current
-        peer.current = keypair
+        keypair = self._sessions.completed(peer, keys, message.receiver, message.sender, now)
+        peer.zero_at = now + FORGET_AFTER
         self._handshake_done(peer, keypair)
         # the responder must not seal before it has heard from us
         self.keepalive(peer, now)
         self._schedule(peer, now)
 
     def _take_cookie(self, message: CookieReply, now: float) -> None:
-        peer = self._handshakes.get(message.receiver)
-        keypair = self._keypairs.get(message.receiver)
-        owner = peer or (keypair.peer if keypair else None)
-        if owner is None or not owner.macs.take(message, now):
-            raise HandshakeError("cookie that nobody asked for")
+        peer = self._sessions.owner(message.receiver)
+        if peer is None or not peer.macs.take(message, now):
+            raise HandshakeError("a cookie nobody asked for")
 
     def _heard(self, peer: Peer, source: Endpoint, n_bytes: int, now: float) -> None:
         """Note an authenticated handshake message."""
@@ -436,36 +414,7 @@ class Device:
         peer.last_handshake = self._wall()
         self.events.append(SessionReady(peer, keypair))
 
-    # the table of indices
-
-    def _new_index(self) -> int:
-        while True:
-            index = int.from_bytes(self._random(4), "little")
-            if index not in self._handshakes and index not in self._keypairs:
-                return index
-
-    def _session(
-        self, peer: Peer, keys: SessionKeys, initiator: bool, local_index: int, remote_index: int, now: float
-    ) -> Keypair:
-        keypair = Keypair(peer, keys, initiator=initiator, local_index=local_index, remote_index=remote_index, now=now)
-        self._keypairs[local_index] = keypair
-        peer.zero_at = now + FORGET_AFTER
-        return keypair
-
-    def _drop(self, keypair: Keypair | None) -> None:
-        if keypair is not None:
-            self._keypairs.pop(keypair.local_index, None)
-
-    def _drop_initiated(self, peer: Peer) -> None:
-        if peer.initiated is not None:
-            self._handshakes.pop(peer.initiated.sender, None)
-            peer.initiated = None
-
     def _forget(self, peer: Peer) -> None:
-        """Drop a peer's sessions and handshake, and with them what its timers waited for."""
-        for keypair in peer.keypairs():
-            self._drop(keypair)
-        self._drop_initiated(peer)
-        peer.current = peer.previous = peer.next = None
+        """End a peer's sessions, and what its timers waited for."""
+        self._sessions.forget(peer)
         peer.zero_at = peer.retry_at = peer.unanswered_since = peer.unacknowledged_since = None
-        peer.handshake_sent = NEVER

@@ -30,6 +30,8 @@ REKEY_AFTER_MESSAGES = 1 << 60
 REJECT_AFTER_MESSAGES = (1 << 64) - (1 << 13) - 1
 REKEY_AFTER_TIME = 120.0
 REJECT_AFTER_TIME = 180.0
+RENEW_WHEN_RECEIVING = 165.0
+"""REJECT_AFTER_TIME less the time a handshake may take: KEEPALIVE_TIMEOUT and REKEY_TIMEOUT (whitepaper 6.2)."""
 
 nonce = Struct("<4xQ").pack
 """The AEAD nonce of a counter: four zero bytes, then 64 bits little-endian."""
@@ -57,6 +59,7 @@ class Keypair:
         "receive",
         "rekey_at",
         "remote_index",
+        "renew_at",
         "replay",
         "send",
     )
@@ -80,6 +83,9 @@ class Keypair:
         self.expires = now + REJECT_AFTER_TIME
         # only the initiator renews by age, so that the two ends don't do it both
         self.rekey_at = now + REKEY_AFTER_TIME if initiator else inf
+        """When the next message sealed starts a new handshake."""
+        self.renew_at = now + RENEW_WHEN_RECEIVING if initiator else inf
+        """When the next message opened does, if none was sealed."""
         self.send = ChaCha20Poly1305(keys.send)
         self.receive = ChaCha20Poly1305(keys.receive)
         self.replay = Replay()

@@ -33,6 +33,7 @@ class Peer:
         "keepalive",
         "last_handshake",
         "last_initiation",
+        "last_persistent",
         "last_received",
         "last_sent",
         "latest_timestamp",
@@ -88,6 +89,7 @@ class Peer:
         self.unacknowledged_since: float | None = None
         self.last_sent = NEVER
         self.last_received = NEVER
+        self.last_persistent = NEVER
         self.jitter = 0.0
         self.look_at: float | None = None
 

@@ -62,7 +62,7 @@ def _acknowledge(peer: Peer) -> float | None:
 def _persistent(peer: Peer) -> float | None:
     if not peer.keepalive or peer.endpoint is None:
         return None
-    return max(peer.last_sent, peer.last_received) + peer.keepalive
+    return max(peer.last_sent, peer.last_received, peer.last_persistent) + peer.keepalive
 
 
 DUE: dict[Timer, Callable[[Peer], float | None]] = {
