@@ -90,10 +90,10 @@ class Symmetric:
         self.hash = hash
 
     @classmethod
-    def start(cls, responder: bytes, prologue: bytes = IDENTIFIER) -> "Symmetric":
+    def start(cls, responder: bytes) -> "Symmetric":
         """The state before the first message to the owner of the public key `responder`."""
         chaining = blake2s(CONSTRUCTION).digest()
-        state = cls(chaining, blake2s(chaining + prologue).digest())
+        state = cls(chaining, blake2s(chaining + IDENTIFIER).digest())
         state.mix_hash(responder)
         return state
 
