@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Mapping
 
-
 ROUTE_PROTOCOL = 98
 """Our routes' protocol number (`ip route show proto 98`): by it our own are known from everybody else's."""
 
