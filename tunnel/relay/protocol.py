@@ -1,4 +1,4 @@
-"""Messages between a node and a relay, and the proof of a node's key. Little-endian, fixed layouts, no I/O.
+"""Messages between a node and a relay. Little-endian, fixed layouts, no I/O.
 
     node                                        relay
     HELLO      key, nonce, padding        →
@@ -20,22 +20,15 @@ Invariants: no answer is longer than what it answers (HELLO is padded for that);
 decode or raise Malformed; no datagram is longer than MAX_MESSAGE.
 """
 
-import hashlib
-import hmac
 import ipaddress
 import struct
 from dataclasses import dataclass
 from enum import IntEnum
 
-from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
-
 from tunnel.endpoint import RELAY, Address
+from tunnel.relay.proof import COOKIE, KEY, MAC, NONCE, Malformed, seal
 
 VERSION = 1
-KEY = 32
-NONCE = 16
-COOKIE = 24
-MAC = 16
 TOKEN = 8
 MAX_MESSAGE = 1200
 """Bytes of the longest message: fits the smallest MTU in use with a tunnel or two around it."""
@@ -91,10 +84,6 @@ class State(IntEnum):
     """Bound by both: data passes."""
     REFUSED = 4
     """The relay has no room for it."""
-
-
-class Malformed(Exception):
-    """The bytes are no message of this protocol."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,33 +186,6 @@ _WELCOME = _NUMBERED + _ADDRESS.size
 PROVE_ENTRIES = (MAX_MESSAGE - _PROVE) // _ENTRY.size
 BIND_ENTRIES = (MAX_MESSAGE - _NUMBERED) // _ENTRY.size
 """Peers that fit in one PROVE and in one BIND or BOUND."""
-
-
-class Keys:
-    """What two ends that proved their keys share: a MAC key a direction."""
-
-    def __init__(self, secret: bytes, relay_key: bytes, node_key: bytes, nonce: bytes, cookie: bytes) -> None:
-        said = relay_key + node_key + nonce + cookie
-        self.node = hashlib.blake2s(b"edgemesh relay 1: node" + said, key=secret).digest()
-        self.relay = hashlib.blake2s(b"edgemesh relay 1: relay" + said, key=secret).digest()
-
-
-def shared_secret(private_key: X25519PrivateKey, public_key: bytes) -> bytes:
-    """X25519 of the two; raises Malformed for a public key that is no point of use."""
-    try:
-        return private_key.exchange(X25519PublicKey.from_public_bytes(public_key))
-    except ValueError as error:
-        raise Malformed("a public key of low order") from error
-
-
-def seal(message: bytes, key: bytes) -> bytes:
-    """The message with its MAC."""
-    return message + hashlib.blake2s(message, key=key, digest_size=MAC).digest()
-
-
-def verify(datagram: bytes, key: bytes) -> bool:
-    """Whether the MAC at the datagram's end is right."""
-    return hmac.compare_digest(hashlib.blake2s(datagram[:-MAC], key=key, digest_size=MAC).digest(), datagram[-MAC:])
 
 
 def token_of(datagram: bytes) -> bytes:
