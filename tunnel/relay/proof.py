@@ -8,6 +8,7 @@ Invariants: a cookie is good for one source address, key and nonce, and for COOK
 check it.
 """
 
+import base64
 import hashlib
 import hmac
 
@@ -77,3 +78,8 @@ def seal(message: bytes, key: bytes) -> bytes:
 def verify(datagram: bytes, key: bytes) -> bool:
     """Whether the MAC at the datagram's end is right."""
     return hmac.compare_digest(hashlib.blake2s(datagram[:-MAC], key=key, digest_size=MAC).digest(), datagram[-MAC:])
+
+
+def shown(key: bytes) -> str:
+    """A public key as `wg` shows it."""
+    return base64.b64encode(key).decode()

@@ -40,9 +40,10 @@ class Channel:
     keys: tuple[bytes, bytes]
     wanted_by: set[bytes] = field(default_factory=set)
 
-    def other(self, key: bytes) -> bytes:
-        """The key at the other side."""
-        return self.keys[self.keys[0] == key]
+    @property
+    def state(self) -> State:
+        """How it stands for a side that has bound it."""
+        return State.PRESENT if len(self.wanted_by) == 2 else State.ABSENT
 
 
 @dataclass(slots=True)
@@ -74,22 +75,32 @@ class Table:
         self.by_address: dict[Address, Node] = {}
         self.channels: dict[int, Channel] = {}
         self.routes: dict[tuple[Address, int], Route] = {}
-        self._hosts: Counter[str] = Counter()
+        self.hosts: Counter[str] = Counter()
+        """Nodes behind each host."""
+        self.inheriting: dict[bytes, Node] = {}
+        """Nodes with channels that they have not asked for since they last registered."""
 
     def room(self, host: str) -> bool:
         """Whether another node fits, one behind this host."""
-        return len(self.nodes) < MAX_NODES and self._hosts[host] < MAX_NODES_PER_HOST
+        return len(self.nodes) < MAX_NODES and self.hosts[host] < MAX_NODES_PER_HOST
 
     def add(self, node: Node) -> None:
         """Register a node that is not there; another node at its address must have been removed."""
         self.nodes[node.key] = node
         self.by_address[node.address] = node
-        self._hosts[node.address.host] += 1
+        self.hosts[node.address.host] += 1
 
     def hear(self, node: Node, now: float) -> None:
         """Note that a node is alive."""
         node.heard = now
         self.nodes.move_to_end(node.key)
+
+    def inherit(self, node: Node, until: float) -> None:
+        """Keep a node's channels although it has registered anew, and note that it must ask for them again."""
+        node.inherited = set(node.channels)
+        node.inherited_until = until
+        if node.inherited:
+            self.inheriting[node.key] = node
 
     def move(self, node: Node, address: Address) -> None:
         """Take a node's channels to another address."""
@@ -98,7 +109,7 @@ class Table:
         self._leave(node)
         node.address = address
         self.by_address[address] = node
-        self._hosts[address.host] += 1
+        self.hosts[address.host] += 1
         for channel in node.channels.values():
             self._route(channel)
 
@@ -106,6 +117,7 @@ class Table:
         """Forget a node; the nodes that are left without it, whose channels to it are now absent."""
         left = [other for peer in list(node.channels) if (other := self.unbind(node, peer))]
         del self.nodes[node.key]
+        self.inheriting.pop(node.key, None)
         self._leave(node)
         return left
 
@@ -138,10 +150,6 @@ class Table:
             return None
         return self.nodes[peer]
 
-    def state(self, channel: Channel) -> State:
-        """How a channel stands for a side that has bound it."""
-        return State.PRESENT if len(channel.wanted_by) == 2 else State.ABSENT
-
     def forwarded(self, node: Node) -> int:
         """Datagrams forwarded from a node on the channels it has."""
         routes = (self.routes.get((node.address, channel.number)) for channel in node.channels.values())
@@ -160,9 +168,9 @@ class Table:
     def _leave(self, node: Node) -> None:
         if self.by_address.get(node.address) is node:
             del self.by_address[node.address]
-        self._hosts[node.address.host] -= 1
-        if not self._hosts[node.address.host]:
-            del self._hosts[node.address.host]
+        self.hosts[node.address.host] -= 1
+        if not self.hosts[node.address.host]:
+            del self.hosts[node.address.host]
 
     def _free_number(self, keys: bytes) -> int:
         number = int.from_bytes(hashlib.blake2s(keys, digest_size=4).digest(), "little")
