@@ -17,8 +17,9 @@ that way; while proving, until data has come at both ends. Each saying makes bot
 tunnel is proven too.
 
 The follower sends where it is told, once it has had an answer from there itself, and its engine roams to where
-the chooser's data comes from. By itself it only ever goes to the relay: before the first choice, and when the way in
-use has been silent for a second; it then says `Lost` until it gets a new choice.
+the chooser's data comes from. When its pings are not answered it says `Lost` by the relays. By itself it only ever
+goes to the relay: before the first choice, and when the way in use has been silent for a second; it then goes on saying
+`Lost` until it gets a new choice.
 """
 
 import math
@@ -135,6 +136,11 @@ class Chooser(Pair):
         """A way is being proven."""
         return self.stage is Stage.PROVING
 
+    @property
+    def proven(self) -> bool:
+        """A relay, or a direct way that has carried data."""
+        return self.stage in (Stage.RELAYED, Stage.DIRECT)
+
     def _leads(self) -> bool:
         return True
 
@@ -185,7 +191,7 @@ class Chooser(Pair):
                 self._unanswered_since = None
                 self._say.stop()
                 self._punch.rest(now, LOOK_AGAIN)
-                self.changed = True
+                self.changed, self.since = True, now
             elif now >= self._deadline:
                 current.hold(now, UNPROVEN_HOLD)
                 self._fall("probes pass directly, but no data", now)
@@ -286,6 +292,7 @@ class Follower(Pair):
     def __init__(self, peer: Peer, epoch: int, random: Callable[[int], bytes], now: float) -> None:
         self._offer: tuple[int, int, Endpoint] | None = None
         self._lost = Repeat()
+        self._astray = False
         self._proof: Proof | None = None
         self._used = now
         super().__init__(peer, epoch, random, now)
@@ -293,6 +300,11 @@ class Follower(Pair):
     def hurried(self, now: float) -> bool:
         """A way that was chosen a moment ago is being proven."""
         return self._proof is not None and not self._proof.done and now - self._used < 2 * PROOF
+
+    @property
+    def proven(self) -> bool:
+        """A relay, or a direct way that has carried data to here."""
+        return super().proven or (self.current is not None and self._proof is not None and self._proof.done)
 
     def _leads(self) -> bool:
         return not self._of(Origin.RELAY)
@@ -309,8 +321,13 @@ class Follower(Pair):
         if current is None:
             if self.engine is None or self.engine.endpoint is None or now - self._used > ADOPTION:
                 self._relay("", now)
-        elif current.lost(now, hearing=self._hearing()) and now >= self._silence_of(current) + SILENCE:
-            self._relay("the path in use is silent", now)
+        elif current.lost(now, hearing=self._hearing()):
+            if self._lost.at == math.inf and self.number:
+                self._lost.start()
+            if now >= self._silence_of(current) + SILENCE:
+                self._relay("the path in use is silent", now)
+        elif not self._astray:
+            self._lost.stop()
         if self._lost.due(now):
             self.outbox.extend((Lost(self.epoch, self.number), relay) for relay in self._of(Origin.RELAY))
 
@@ -329,7 +346,8 @@ class Follower(Pair):
         self._proof = None
         self._used = now
         self._use(relays[0], reason, now)
-        if self.number:
+        self._astray = self.number > 0
+        if self._astray:
             self._lost.start()
 
     def _gone(self, now: float) -> None:
@@ -351,13 +369,14 @@ class Follower(Pair):
         way = self._ways.get(via)
         if way is None or number < self.number or (number == self.number and way is not self.current):
             return
-        if self._lost.at != math.inf and number == self.number:
+        if self._astray and number == self.number:
             return
         if way.origin is not Origin.RELAY and not way.eligible(now) and way is not self.current:
             return
         self._offer = None
         if number > self.number:
             self.number = number
+            self._astray = False
             self._lost.stop()
             self._used = now
             self._proof = Proof(now + SETTLE)
@@ -375,6 +394,7 @@ class Follower(Pair):
 
     def _restarted(self, now: float) -> None:
         self.number = 0
+        self._astray = False
         self._lost.stop()
         self._proof = None
 
@@ -383,6 +403,7 @@ class Follower(Pair):
             return
         self._proof.take(self.engine.rx_bytes, self.engine.last_handshake, now)
         if self._proof.done:
+            self.changed, self.since = True, now
             self._say_chosen()
 
 

@@ -64,8 +64,9 @@ class Pair:
         self._tell = 0
         self._move: Endpoint | None = None
         self._busy_until = 0.0
+        self._polled = now
         self._received = now
-        """When the engine's receive counter was last seen to move."""
+        """A time after which the engine has received something: that of the poll before it was seen."""
         self._strayed: float | None = None
         self._punch = Punch(now)
         self.set_peer(peer, self._excluded, now)
@@ -141,10 +142,11 @@ class Pair:
     def state(self, state: PeerState, now: float) -> None:
         """Take the peer's part of an engine's state."""
         before, self.engine = self.engine, state
+        polled, self._polled = self._polled, now
         if before is not None and state.rx_bytes >= before.rx_bytes and state.tx_bytes >= before.tx_bytes:
             received, sent = state.rx_bytes - before.rx_bytes, state.tx_bytes - before.tx_bytes
             if received:
-                self._received = now
+                self._received = polled
             if received + sent > KEEPALIVES and state.last_handshake == before.last_handshake:
                 self._busy_until = now + BUSY_FOR
             self._moved(received, sent, now)
@@ -196,6 +198,17 @@ class Pair:
     def hurried(self, now: float) -> bool:
         """Whether the engine's state is wanted at once and often: a way is being proven."""
         return False
+
+    def doubted(self, now: float) -> Address | None:
+        """The relay in use when nothing comes by it: it is worth asking whether it is there."""
+        current = self.current
+        lost = current is not None and current.origin is Origin.RELAY and current.lost(now)
+        return current.endpoint.address if current is not None and lost else None
+
+    @property
+    def proven(self) -> bool:
+        """Whether the way in use has carried data; a relay needs no proof, as there is nothing to fall back to."""
+        return self.current is not None and self.current.origin is Origin.RELAY
 
     @property
     def endpoint(self) -> Endpoint | None:

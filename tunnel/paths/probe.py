@@ -93,7 +93,7 @@ class Chosen(msgspec.Struct, frozen=True):
 
 
 class Lost(msgspec.Struct, frozen=True):
-    """The follower hears nothing by the way of this choice and has gone to the relay."""
+    """The follower gets no answers by the way of this choice; it is going to the relay, or has gone."""
 
     epoch: int
     number: int

@@ -46,6 +46,8 @@ class World:
         """By address: what takes a datagram (datagram, source, destination)."""
         self.cut: list[Callable[[Datagram, Address, Address], bool]] = []
         """Rules that drop what crosses the internet, when any says so."""
+        self.far: dict[tuple[str, str], float] = {}
+        """Extra latency, by hosts it lies between."""
         self._events: list[tuple[float, int, Callable[[], None]]] = []
         self._order = itertools.count()
 
@@ -59,7 +61,7 @@ class World:
         take = self.hosts.get(to.host)
         if lost or take is None:
             return
-        delay = self.latency + self.random.random() * self.jitter
+        delay = self.latency + self.random.random() * self.jitter + self.far.get((source.host, to.host), 0.0)
         self.at(self.now + delay, lambda: take(datagram, source, to))
 
     def run(self, seconds: float) -> None:

@@ -44,6 +44,32 @@ def test_each_pair_of_nats_reaches_what_it_can(left: str, right: str, seed: int)
     assert site.gap(start + 0.5) < 0.3
 
 
+@pytest.mark.parametrize("other", NATS)
+@pytest.mark.parametrize("late", [True, False])
+@pytest.mark.parametrize("swap", [True, False])
+def test_a_gateway_that_clashes_is_never_a_black_hole(other: str, late: bool, swap: bool) -> None:
+    """One end hears of the other much later, so that the first ping surely finds no mapping."""
+    site = Site(1, "linux-gateway", other, swap=swap)
+    site.world.far[RELAYS[0].host, "203.0.113.1" if late else "203.0.113.2"] = 0.2
+    site.talk()
+    site.world.run(4)
+    assert site.agree()
+    if other in ("cone", "restricted"):
+        assert site.direct()
+    start = site.world.now
+    site.world.run(10)
+    assert site.gap(start) < 0.5
+
+
+@pytest.mark.parametrize("swap", [True, False])
+def test_silence_cures_the_clash(swap: bool) -> None:
+    site = Site(1, "linux-gateway", "port-restricted", swap=swap)
+    site.world.far[RELAYS[0].host, "203.0.113.1"] = 0.2
+    site.world.run(10)
+    assert site.on(PathKind.RELAYED), "the first rounds clash"
+    site.world.until(site.direct, within=100.0)
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_an_idle_pair_becomes_direct_and_stays(seed: int) -> None:
     site = Site(seed)
