@@ -1,4 +1,4 @@
-"""TCP segments in software: finish a checksum, cut a segment into packets, split it into smaller segments, join packets.
+"""TCP segments in software: finish a checksum, cut a segment into packets or smaller segments, join packets.
 
 What the kernel does behind a network card without offloads, for peers that know only single packets, and for
 frames that must be smaller than what TUN hands over. Works on what TUN gives: a virtio-net header, then an IPv4 or
@@ -61,17 +61,20 @@ class _Segment:
     __slots__ = ("address_sum", "header", "identification", "ip", "ip_sum", "last_flags", "sequence", "size", "tcp")
 
     def __init__(self, data: bytearray, end: int) -> None:
+        kind: int
+        self.size: int
         _, kind, _, self.size, start, _ = VNET_HEADER.unpack_from(data)
-        self.tcp = tcp = VNET + start
+        self.tcp: int = VNET + start
+        tcp = self.tcp
         self.header = header = tcp + (data[tcp + 12] >> 4) * 4
         self.ip = 4 if kind == GSO_TCPV4 else 6
         self.sequence = int.from_bytes(data[tcp + 4 : tcp + 8], "big")
-        self.last_flags = data[tcp + 13]
+        self.last_flags: int = data[tcp + 13]
         if self.ip == 4:
             length, self.identification = _length_and_id.unpack_from(data, VNET + 2)
             # header checksum of a packet with neither length nor identification
             self.ip_sum = residue(data[VNET:tcp]) - length - self.identification - _u16.unpack_from(data, VNET + 10)[0]
-            else:
+        else:
             self.identification = self.ip_sum = 0
         self.address_sum = _address_sum(memoryview(data)[VNET:])
         if not self.size or header > end:
@@ -93,15 +96,6 @@ class _Segment:
             _u16.pack_into(packet, at + 10, checksum(self.ip_sum + length + identification))
         else:
             _u16.pack_into(packet, at + 4, length - 40)
-
-
-def packets_in(data: bytearray, end: int) -> int:
-    """How many packets the segment in `data[:end]` is cut into; 1 for a single packet."""
-    _, kind, _, size, start, _ = VNET_HEADER.unpack_from(data)
-    if kind == GSO_NONE or not size:
-        return 1
-    tcp = VNET + start
-    return max(-(-(end - tcp - (data[tcp + 12] >> 4) * 4) // size), 1)
 
 
 def cut(data: bytearray, end: int, packet: bytearray) -> Iterator[int]:

@@ -8,6 +8,7 @@ segment in software, a tenth of the speed); the device persists, so that a resta
 addresses and its routes again; address and routes are other people's.
 """
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -49,15 +50,14 @@ _QUEUE = 1000
 
 
 class Tun:
-    """An open device: `fd` is read and written by the data plane, a packet (or segment) a call."""
+    """An open device: `fd` is read and written by the data plane, a packet (or segment) a call.
+
+    It is open as long as the process lives, and stays when it ends.
+    """
 
     def __init__(self, name: str, fd: int) -> None:
         self.name = name
         self.fd = fd
-
-    def close(self) -> None:
-        """Let go of the device; it stays, with its addresses and routes."""
-        os.close(self.fd)
 
 
 def open_tun(name: str, *, persist: bool = True) -> Tun:
@@ -104,7 +104,8 @@ def _bring_up(name: str) -> None:
     raw = name.encode()
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as ask:
         fcntl.ioctl(ask, _SIOCSIFMTU, struct.pack("16si20x", raw, MTU))
-        fcntl.ioctl(ask, _SIOCSIFTXQLEN, struct.pack("16si20x", raw, _QUEUE))
+        with contextlib.suppress(PermissionError):  # needs the right in the initial user namespace
+            fcntl.ioctl(ask, _SIOCSIFTXQLEN, struct.pack("16si20x", raw, _QUEUE))
         (flags,) = struct.unpack_from("H", fcntl.ioctl(ask, _SIOCGIFFLAGS, struct.pack("16s24x", raw)), 16)
         if not flags & _IFF_UP:
             fcntl.ioctl(ask, _SIOCSIFFLAGS, struct.pack("16sH22x", raw, flags | _IFF_UP))

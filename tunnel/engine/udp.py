@@ -14,7 +14,6 @@ import socket
 import struct
 from collections.abc import Sequence
 
-from tunnel.endpoint import Address
 from tunnel.engine import EngineTrouble
 
 SOL_UDP = 17
@@ -94,13 +93,15 @@ class UdpSocket:
     def send(
         self,
         parts: Sequence[bytes | bytearray | memoryview],
-        address: Address,
+        address: tuple[str, int],
         cut: SegmentSize | None = None,
         flags: int = 0,
     ) -> bool:
         """Send one datagram, or a train when `cut` says so; False when the kernel would not."""
         try:
             self.socket.sendmsg(parts, cut or (), flags, address)
+        except socket.gaierror:  # an address of another family than the socket's
+            return False
         except OSError as error:
             if error.errno not in _LOST:
                 raise
