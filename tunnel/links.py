@@ -34,7 +34,7 @@ _IFLA_IFNAME, _IFLA_MTU, _IFLA_LINKINFO, _IFLA_INFO_KIND = 3, 4, 18, 1
 _IFA_ADDRESS, _IFA_LOCAL, _IFA_FLAGS = 1, 2, 8
 _TENTATIVE_OR_WORSE = 0x20 | 0x40 | 0x08
 _RTA_DST, _RTA_OIF, _RTA_PRIORITY, _RTA_PREFSRC, _RTA_TABLE = 1, 4, 6, 7, 15
-_MAIN, _UNIVERSE, _LINK, _UNICAST = 254, 0, 253, 1
+_MAIN, _UNIVERSE, _LINK, _UNICAST, _CLONED = 254, 0, 253, 1, 0x200
 
 _IFINFO = struct.Struct("=BxHiII")
 _IFADDR = struct.Struct("=BBBBI")
@@ -250,7 +250,9 @@ class Links:
         """Unicast routes of the main table, both families, with one way each."""
         found = []
         for data in self._dump(rt.GETROUTE, _ROUTE.pack(0, 0, 0, 0, 0, 0, 0, 0, 0)):
-            family, prefix, _, _, table, protocol, _, kind, _ = _ROUTE.unpack_from(data)
+            family, prefix, _, _, table, protocol, _, kind, flags = _ROUTE.unpack_from(data)
+            if family not in (socket.AF_INET, socket.AF_INET6) or flags & _CLONED:
+                continue
             values = rt.attributes(data[_ROUTE.size :])
             table = int.from_bytes(values[_RTA_TABLE], "little") if _RTA_TABLE in values else table
             if table != _MAIN or kind != _UNICAST or _RTA_OIF not in values:

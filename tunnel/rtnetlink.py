@@ -75,7 +75,8 @@ class Rtnetlink:
         sequence = self._send(kind, REQUEST | ACKNOWLEDGE | flags, body, values)
         for answer, _, data in self._answers(sequence):
             if answer == ERROR:
-                return _raise(data)
+                _raise(data)
+                return
 
     def dump(self, kind: int, body: bytes) -> list[bytes]:
         """The bodies of all there are; raises OSError."""
