@@ -133,7 +133,7 @@ def servers(folder: Path) -> list[Server]:
         soa = f"@ 30 IN SOA ns.dns.{ZONE}. hostmaster.{ZONE}. 1 7200 1800 86400 5\n@ 30 IN NS ns.dns.{ZONE}.\n"
         zone = f"$ORIGIN {ZONE}.\n{soa}" + "".join(f"{name}. 30 IN A {host}\n" for name, host in hosts)
         (folder / "zone").write_text(zone)
-        corefile = f"{ZONE}:5302 {{\n bind 127.0.0.1\n file {folder}/zone\n}}\n"
+        corefile = f"{ZONE}:5302 {{\n bind 127.0.0.1\n file {folder}/zone\n cache 30\n}}\n"
         (folder / "Corefile").write_text(corefile)
         command = [str(coredns.path), "-quiet", "-conf", str(folder / "Corefile")]
         found.append(Server("coredns", 5302, command, {"GOMAXPROCS": "1"}))
