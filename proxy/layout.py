@@ -192,7 +192,8 @@ def place(service: ServicePort, names: Names) -> Placement:
         if not 0 < service.affinity <= 86_400 * 365:
             raise LayoutError(f"affinity timeout {service.affinity} s is not within 1 s and a year")
         sets = tuple(clients(target, end) for end in endpoints)
-        rules = (*_affinity(service.policy, endpoints, sets, service.affinity), _balance(service.policy, count, names))
+        sticking = _affinity(service.policy, target.protocol, endpoints, sets, service.affinity)
+        rules = (*sticking, _balance(service.policy, count, names))
         return Placement(target, endpoints, names.own(target, True), False, rules, sets)
     rules = (_balance(service.policy, count, names),)
     if service.policy is Policy.ROUND_ROBIN:
@@ -220,18 +221,22 @@ def _balance(policy: Policy, count: int, names: Names) -> Rule:
     return (*_service_key(), *_pick(policy, count, 3), Lookup(names.slots, 0, 0), Translate(False, 0, 1))
 
 
-def _affinity(policy: Policy, endpoints: tuple[Endpoint, ...], sets: tuple[str, ...], seconds: int) -> Iterator[Rule]:
+def _affinity(
+    policy: Policy, protocol: int, endpoints: tuple[Endpoint, ...], sets: tuple[str, ...], seconds: int
+) -> Iterator[Rule]:
     """First whom the client sticks to; then each endpoint in turn has one chance in those that are left.
 
     With round robin that is exact too: the first rule's counter takes one connection of N, the second's one of the
-    N - 1 that are left. A full set fails its rule, and the chain's last rule serves without remembering.
+    N - 1 that are left. A full set fails its rule, and the chain's last rule serves without remembering. The
+    protocol is known when a packet is here; nft, when it reads a saved table, wants it said before a port.
     """
+    known: Rule = (Meta(Key.PROTOCOL, 0), Compare(0, bytes((protocol,))))
     for end, name in zip(endpoints, sets, strict=True):
-        yield (_SOURCE, Lookup(name, 0), Remember(name, 0, seconds), *_translate(end))
+        yield (*known, _SOURCE, Lookup(name, 0), Remember(name, 0, seconds), *_translate(end))
     for number, (end, name) in enumerate(zip(endpoints, sets, strict=True)):
         left = len(endpoints) - number
         chance = (*_pick(policy, left, 0, number), Compare(0, _machine(0))) if left > 1 else ()
-        yield (*chance, _SOURCE, Remember(name, 0, seconds), *_translate(end))
+        yield (*known, *chance, _SOURCE, Remember(name, 0, seconds), *_translate(end))
 
 
 def _translate(end: Endpoint) -> Rule:
