@@ -141,7 +141,7 @@ def translate(message: str, data: object, kind: type) -> Fault:
     """One of msgspec's messages as a fault, in a user's words; `data` is what was converted to `kind`."""
     found = _WHERE.match(message)
     what, where = (found["what"], found["path"] or "") if found else (message, "")
-    path: Path = tuple(name or int(index) for name, index in _STEP.findall(where))
+    path: Path = tuple(name or int(index) for name, index in _STEP.findall(where.removesuffix(_VALUE_OF_MAP)))
     value = _at(data, path)
     if where.endswith(_VALUE_OF_MAP) and isinstance(value, dict):
         name, value = next((item for item in value.items() if not isinstance(item[1], str | None)), ("", None))
