@@ -65,10 +65,10 @@ def allocate(claims: Iterable[Claim], service_range: str) -> Allocation:
             given[key] = home
             taken[home] = key
     for key, home in clashed:
-        if len(taken) >= size:
+        found = _probe(key, first, size, taken)
+        if not found:
             notices.append(Notice(key, f"{key} has no address: the range {service_range} is full"))
             continue
-        found = _probe(key, first, size, taken)
         given[key] = found
         taken[found] = key
         notices.append(
@@ -78,13 +78,13 @@ def allocate(claims: Iterable[Claim], service_range: str) -> Allocation:
 
 
 def _probe(key: Key, first: int, size: int, taken: dict[str, Key]) -> str:
-    """The next free address of a service's own sequence; in a range that is nearly full the next free of all."""
+    """The next free address of a service's own sequence; in a range nearly full the next free of all, "" if none."""
     for attempt in range(1, 16):
         address = _home(key, first, size, attempt)
         if address not in taken:
             return address
     addresses = (str(ipaddress.ip_address(first + offset)) for offset in range(size))
-    return next(address for address in addresses if address not in taken)
+    return next((address for address in addresses if address not in taken), "")
 
 
 @lru_cache(maxsize=65536)
