@@ -4,6 +4,9 @@ libyaml composes the tree of nodes, each with its line; data are built from the 
 without reading a faulty file again, and a mapping with the same key twice, which PyYAML lets pass, is found. Scalars
 have YAML 1.1's types as Kubernetes reads them: dates and base-60 numbers stay text. Merge keys (`<<`) are followed.
 
+PyYAML is imported with the first text: a node whose manifests are as it remembers them starts without it. Hence a
+node's kind is asked by its `id`, PyYAML's name for it, not by its class.
+
 Hostile text raises `DocumentError` and nothing else: aliases share data and are never copied, and nesting is at most
 `MAX_DEPTH` deep.
 """
@@ -11,9 +14,7 @@ Hostile text raises `DocumentError` and nothing else: aliases share data and are
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
-
-import yaml
+from typing import Any, NamedTuple, Protocol
 
 MAX_DEPTH = 64
 """Levels of nesting; the deepest of our kinds has fewer than 12."""
@@ -25,6 +26,15 @@ _BOOLS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "o
 _MERGE = f"{_TAG}merge"
 
 Path = tuple[str | int, ...]
+
+
+class Node(Protocol):
+    """What is used of PyYAML's nodes; `id` is "scalar", "sequence" or "mapping"."""
+
+    id: str
+    tag: str
+    value: Any
+    start_mark: Any
 
 
 class DocumentError(Exception):
@@ -41,18 +51,18 @@ class Document(NamedTuple):
     """One document of a file: its data, and its nodes for the lines."""
 
     data: object
-    node: yaml.Node
+    node: Node
 
     def line(self, path: Path) -> int:
         """Line of the deepest part of `path` that is there, from 1: of a field its key's, of an element its own."""
         node, line = self.node, _line(self.node)
         for part in path:
-            if isinstance(node, yaml.MappingNode):
+            if node.id == "mapping":
                 found = next((item for item in node.value if item[0].value == part), None)
                 if found is None:
                     break
                 line, node = _line(found[0]), found[1]
-            elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
+            elif node.id == "sequence" and isinstance(part, int) and part < len(node.value):
                 node = node.value[part]
                 line = _line(node)
             else:
@@ -62,6 +72,8 @@ class Document(NamedTuple):
 
 def read(text: bytes) -> list[Document]:
     """All documents of a file that are not empty. Raises DocumentError."""
+    import yaml
+
     if len(text) > MAX_SIZE:
         raise DocumentError(1, f"the file has {len(text)} bytes", f"at most {MAX_SIZE}")
     try:
@@ -81,16 +93,16 @@ def read(text: bytes) -> list[Document]:
         raise DocumentError(1, "is nested too deeply", f"at most {MAX_DEPTH} levels") from None
 
 
-def _documents(loader: yaml.CSafeLoader) -> Iterator[Document]:
+def _documents(loader: Any) -> Iterator[Document]:
     while loader.check_node():
         node = loader.get_node()
-        if node is not None and not (isinstance(node, yaml.ScalarNode) and node.tag == f"{_TAG}null"):
+        if node is not None and node.tag != f"{_TAG}null":
             yield Document(_build(node, {}, 0), node)
 
 
-def _build(node: yaml.Node, built: dict[int, object], depth: int) -> object:
+def _build(node: Node, built: dict[int, object], depth: int) -> object:
     """Plain data of a node. `built` has what aliases share, by identity of the node; None marks one begun."""
-    if isinstance(node, yaml.ScalarNode):
+    if node.id == "scalar":
         return _scalar(node)
     identity = id(node)
     if identity in built:
@@ -101,28 +113,27 @@ def _build(node: yaml.Node, built: dict[int, object], depth: int) -> object:
         raise DocumentError(_line(node), "is nested too deeply", f"at most {MAX_DEPTH} levels")
     built[identity] = None
     result: object
-    if isinstance(node, yaml.SequenceNode):
+    if node.id == "sequence":
         result = [_build(item, built, depth + 1) for item in node.value]
     else:
-        assert isinstance(node, yaml.MappingNode)
         result = _mapping(node, built, depth)
     built[identity] = result
     return result
 
 
-def _mapping(node: yaml.MappingNode, built: dict[int, object], depth: int) -> dict[str, object]:
+def _mapping(node: Node, built: dict[int, object], depth: int) -> dict[str, object]:
     result: dict[str, object] = {}
     merged: dict[str, object] = {}
     for key, value in node.value:
         if key.tag == _MERGE:
-            sources = value.value if isinstance(value, yaml.SequenceNode) else [value]
+            sources = value.value if value.id == "sequence" else [value]
             for source in sources:
                 data = _build(source, built, depth + 1)
                 if not isinstance(data, dict):
                     raise DocumentError(_line(key), "'<<' is not followed by a mapping")
                 merged = data | merged
             continue
-        if not isinstance(key, yaml.ScalarNode) or key.tag == f"{_TAG}null":
+        if key.id != "scalar" or key.tag == f"{_TAG}null":
             raise DocumentError(_line(key), "a key is not text", "a word, in quotes if need be")
         if key.value in result:
             raise DocumentError(_line(key), f"the key '{key.value}' is there twice", "one of the two")
@@ -130,7 +141,7 @@ def _mapping(node: yaml.MappingNode, built: dict[int, object], depth: int) -> di
     return merged | result if merged else result
 
 
-def _scalar(node: yaml.ScalarNode) -> object:
+def _scalar(node: Node) -> object:
     text: str = node.value
     match node.tag.removeprefix(_TAG):
         case "null":
@@ -157,9 +168,8 @@ def _integer(text: str) -> object:
         return text
 
 
-def _line(node: yaml.Node) -> int:
-    line: int = node.start_mark.line
-    return line + 1
+def _line(node: Node) -> int:
+    return int(node.start_mark.line) + 1
 
 
 def _advice(text: bytes, line: int) -> str:

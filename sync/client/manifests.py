@@ -225,9 +225,11 @@ class Manifests:
                 self._report(name, [Problem(name, 1, "", f"can't be read: {error.strerror}", "")])
                 continue
             objects, problems = parse(name, text, self._service_range)
-            if problems and name in self.files:
-                kept = {resource.key: resource for resource in self.files[name].objects}
-                objects = tuple((kept | {resource.key: resource for resource in objects}).values())
+            if name in self.files:
+                before = {resource.key: resource for resource in self.files[name].objects}
+                # What is as it was stays the same object: others have it in their indexes.
+                read = {item.key: item if item != (old := before.get(item.key)) else old for item in objects}
+                objects = tuple((before | read if problems else read).values())
             self._report(name, problems)
             self._replace(name, FileState(UNREAD if problems else stamp, objects), changes)
         done = set(names)

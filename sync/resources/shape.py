@@ -5,7 +5,6 @@ known and not used (`Ignorable`), and msgspec's conversion, which stops at the f
 an absent field, as in Kubernetes. The same pass serves the configuration file.
 """
 
-import difflib
 import re
 import types
 from collections.abc import Collection, Iterator, Mapping
@@ -43,6 +42,8 @@ def spell(path: Path) -> str:
 
 def suggest(name: str, known: Collection[str]) -> str:
     """What `name` was perhaps meant to be, as advice; else the known names."""
+    import difflib  # only a mistake needs it
+
     folded = {other.lower(): other for other in known}
     close = difflib.get_close_matches(name.lower(), folded, n=1, cutoff=0.6)
     if close:
