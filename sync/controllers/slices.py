@@ -12,7 +12,6 @@ from itertools import groupby
 from sync.resources.kinds import (
     MANAGED_BY,
     SERVICE_NAME,
-    ZONE,
     Container,
     EndpointConditions,
     EndpointHints,
@@ -111,7 +110,7 @@ def _endpoint(service: Service, pod: Pod, nodes: Mapping[str, Node]) -> SliceEnd
     serving = any(condition.type == "Ready" and condition.status == "True" for condition in pod.status.conditions)
     terminating = bool(pod.metadata.deletion_timestamp)
     node = nodes.get(pod.spec.node_name)
-    zone = node.metadata.labels.get(ZONE, "") if node else ""
+    zone = node.zone if node else ""
     named = pod.spec.hostname and pod.spec.subdomain == service.metadata.name
     return SliceEndpoint(
         addresses=(pod.status.pod_ip,),

@@ -255,6 +255,11 @@ class Node(Object, frozen=True, tag="Node"):
         """Ranges of the node's pods, as CIDR text."""
         return self.spec.pod_cidrs or ((self.spec.pod_cidr,) if self.spec.pod_cidr else ())
 
+    @property
+    def zone(self) -> str:
+        """The node's site; empty if it has none."""
+        return self.metadata.labels.get(ZONE, "")
+
 
 class MeshNodeSpec(Struct, frozen=True, rename="camel", omit_defaults=True, gc=False):
     """What a node says of itself.
