@@ -70,6 +70,11 @@ class Document(NamedTuple):
         return line
 
 
+def prepare() -> None:
+    """Import what `read` needs, so that the first change to a directory takes no longer than the next."""
+    import yaml  # noqa: F401
+
+
 def read(text: bytes) -> list[Document]:
     """All documents of a file that are not empty. Raises DocumentError."""
     import yaml

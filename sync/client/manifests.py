@@ -114,7 +114,9 @@ class Manifests:
         """Wait for the next changes. Cancelling it loses nothing."""
         while True:
             changes = Changes([], [])
-            if not self._started:
+            if self._started:
+                document.prepare()
+            else:
                 self._started = True
                 self._begin(afresh=True)
                 self._take(self._waiting, changes)
