@@ -93,7 +93,10 @@ def lab(kind: Nat) -> Iterator[Lab]:
             ip address add {SERVER_2}/32 dev lo"""
         )
         router.run(
-            f"ip address add {WAN}/24 dev wan; ip route add default via 192.0.2.1; ip address add 192.168.1.1/24 dev lan"
+            f"""set -e
+            ip address add {WAN}/24 dev wan
+            ip route add default via 192.0.2.1
+            ip address add 192.168.1.1/24 dev lan"""
         )
         client.run("ip address add 192.168.1.11/24 dev eth0; ip route add default via 192.168.1.1")
         make_router(router, kind, WAN)
