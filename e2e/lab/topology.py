@@ -128,7 +128,8 @@ class Node:
             ip address add {self.place.pod_address(1)}/24 dev {POD_BRIDGE}
             ip link set dev {POD_BRIDGE} up
             echo 1 > {bridge}/proxy_arp_pvlan
-            echo 0 > {bridge}/send_redirects""",
+            echo 0 > {bridge}/send_redirects
+            echo 0 > /proc/sys/net/ipv4/conf/all/send_redirects""",
             input=CONFIG_TEXT,
         )
         return space
