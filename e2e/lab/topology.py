@@ -206,7 +206,7 @@ class Node:
                 holder.stdin.write(json.dumps(order) + "\n")
                 holder.stdin.flush()
                 answer = holder.stdout.readline()
-            except BrokenPipeError:
+            except (BrokenPipeError, ValueError):  # ValueError: the space has been closed
                 answer = ""
         if not answer:
             raise BedError(f"{self.name}: the node's supervisor has ended")
