@@ -14,6 +14,10 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from edgemesh.config import Config, Notice
 
 CONFIG = Path("/etc/edgemesh/config/edgemesh-agent.yaml")
 RELAY_LISTEN = "0.0.0.0:20006"
@@ -64,7 +68,7 @@ def _parser() -> argparse.ArgumentParser:
     resolver.set_defaults(run=_resolver)
 
     engine = commands.add_parser("engine", help="run WireGuard in userspace, with a UAPI socket as `wg` expects")
-    _config_option(engine)
+    engine.add_argument("--device", default="edgemesh-wg", metavar="NAME", help="the TUN device (default %(default)s)")
     engine.set_defaults(run=_engine)
 
     relay = commands.add_parser("relay", help="answer STUN and pass sealed packets on between nodes")
@@ -99,3 +103,114 @@ def _config_option(parser: argparse.ArgumentParser) -> None:
 def _fail(message: object, status: int = 1) -> int:
     print(f"edgemesh: {message}", file=sys.stderr)
     return status
+
+
+def _config(options: argparse.Namespace) -> tuple[Config, list[Notice]]:
+    """The configuration file named on the command line, or the usual one if there is one, or the defaults."""
+    from edgemesh.config import load
+
+    path = options.config_file or (CONFIG if CONFIG.exists() else None)
+    name = getattr(options, "node_name", None)
+    environ = {**os.environ, "NODE_NAME": name} if name else os.environ
+    return load(str(path) if path else None, environ)
+
+
+def _agent(options: argparse.Namespace) -> int:
+    from edgemesh import identity
+    from edgemesh.config import ConfigError
+
+    try:
+        config, notices = _config(options)
+        who = identity.load(config.state_dir)
+    except (ConfigError, identity.IdentityError) as error:
+        return _fail(error, 2)
+    if options.print_meshnode:
+        ranges = (config.service_range, config.pod_range, config.mesh_range)
+        print(
+            identity.print_meshnode(
+                config.node_name,
+                who,
+                addresses=options.lan_address or identity.lan_addresses(ranges),
+                relays=[f"{host}:{port}" for host, port in config.relay_addresses],
+                mesh_addresses=[options.mesh_address] if options.mesh_address else [],
+                pod_ranges=[options.pod_range] if options.pod_range else [],
+            ),
+            end="",
+        )
+        return 0
+    import trio
+
+    from edgemesh.agent import Agent, AgentError, run
+
+    for notice in notices:
+        logging.getLogger("edgemesh").warning("%s", notice)
+    try:
+        trio.run(run, Agent(config, notices, who, options.manifests), strict_exception_groups=False)
+    except AgentError as error:
+        return _fail(error)
+    return 0
+
+
+def _resolver(options: argparse.Namespace) -> int:
+    from dns.server import Options, run
+    from edgemesh.config import ConfigError
+
+    try:
+        config, _ = _config(options)
+    except ConfigError as error:
+        return _fail(error, 2)
+    listen, port = config.dns_listen
+    return run(
+        Options(
+            listen=listen,
+            port=port,
+            socket=Path(config.resolver_socket),
+            table=Path(config.table_file),
+            resolv_conf=options.resolv_conf,
+        )
+    )
+
+
+def _engine(options: argparse.Namespace) -> int:
+    from tunnel.engine.engine import Options, run
+
+    return run(Options(device=options.device))
+
+
+def _relay(options: argparse.Namespace) -> int:
+    import trio
+
+    from edgemesh.relay import run
+    from sync.resources.validate import split_host_port
+    from tunnel.endpoint import Address
+    from tunnel.relay.forward import RelayError
+
+    try:
+        host, port = split_host_port(options.listen, 20006)
+    except ValueError:
+        return _fail(f"--listen {options.listen}: an address and a port, such as {RELAY_LISTEN}", 2)
+    try:
+        trio.run(run, Address(host, port), options.manifests, strict_exception_groups=False)
+    except RelayError as error:
+        return _fail(error)
+    return 0
+
+
+def _status(options: argparse.Namespace) -> int:
+    import time
+
+    from edgemesh import status
+    from edgemesh.config import ConfigError
+
+    try:
+        config, _ = _config(options)
+        answer = status.ask(Path(config.agent_socket))
+    except ConfigError as error:
+        return _fail(error, 2)
+    except status.StatusError as error:
+        return _fail(error, 2)
+    if options.json:
+        print(status.to_json(answer))
+    else:
+        status.show(answer, time.time())
+    return 0 if answer.healthy else 1
