@@ -207,7 +207,7 @@ class Device:
         if self.keypair(keypair.local_index) is not keypair:
             return
         self._roam(peer, source)
-        if self._sessions.confirmed(keypair):
+        if self._sessions.confirmed(keypair, lower=(self.public_key or b"") < peer.public_key):
             self._handshake_done(peer, keypair)
         if now >= keypair.renew_at:
             keypair.renew_at = inf

@@ -8,7 +8,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from tunnel.wireguard.keypair import Keypair
 from tunnel.wireguard.noise import Initiated, PrivateKey, SessionKeys, Symmetric
 from tunnel.wireguard.peer import Peer
-from tunnel.wireguard.sessions import Sessions
+from tunnel.wireguard.sessions import AT_ONCE, Sessions
 
 KEYS = SessionKeys(b"a" * 32, b"b" * 32, b"c" * 32)
 EPHEMERAL = PrivateKey(b"e" * 32)
@@ -22,6 +22,7 @@ class Walk(RuleBasedStateMachine):
         # one byte of randomness, so that indices are nearly used up and collide
         chance = random.Random(3)
         self.sessions = Sessions(lambda size: bytes([chance.randrange(16)]).ljust(size, b"\0"))
+        self.now = 0.0
         self.peers = [Peer(bytes([number]) * 32, bytes(32)) for number in range(3)]
 
     @rule(number=PEERS)
@@ -38,7 +39,7 @@ class Walk(RuleBasedStateMachine):
     def answered(self, number: int) -> None:
         peer = self.peers[number]
         current, previous = peer.current, peer.previous
-        keypair = self.sessions.answered(peer, KEYS, self.sessions.new_index(), 9, 0.0)
+        keypair = self.sessions.answered(peer, KEYS, self.sessions.new_index(), 9, self.now)
         assert (peer.next, peer.current, peer.previous) == (keypair, current, previous)
 
     @rule(number=PEERS)
@@ -48,22 +49,38 @@ class Walk(RuleBasedStateMachine):
             return
         index = peer.initiated.sender
         current, next_ = peer.current, peer.next
-        keypair = self.sessions.completed(peer, KEYS, index, 9, 0.0)
+        keypair = self.sessions.completed(peer, KEYS, index, 9, self.now)
         assert keypair.local_index == index
-        assert peer.keypairs() == [kept for kept in (keypair, next_ or current) if kept]
+        assert peer.keypairs() == [kept for kept in (keypair, current, next_) if kept]
         assert peer.current is keypair
+        assert peer.next is next_
         assert self.sessions.initiated(index) is None
 
-    @rule(number=PEERS, role=st.sampled_from(["current", "previous", "next"]))
-    def confirmed(self, number: int, role: str) -> None:
+    @rule(seconds=st.sampled_from([0.1, 120.0]))
+    def wait(self, seconds: float) -> None:
+        self.now += seconds
+
+    @rule(number=PEERS, role=st.sampled_from(["current", "previous", "next"]), lower=st.booleans())
+    def confirmed(self, number: int, role: str, lower: bool) -> None:
         peer = self.peers[number]
         keypair: Keypair | None = getattr(peer, role)
         if keypair is None:
             return
+        before = (peer.current, peer.previous, peer.next)
         current = peer.current
-        assert self.sessions.confirmed(keypair) == (role == "next")
-        if role == "next":
-            assert (peer.current, peer.previous, peer.next) == (keypair, current, None)
+        collision = current is not None and current.initiator and abs(current.created - keypair.created) < AT_ONCE
+        promoted = self.sessions.confirmed(keypair, lower=lower)
+        after = (peer.current, peer.previous, peer.next)
+        if role != "next":
+            assert after == before
+            assert not promoted
+        elif lower and collision:
+            assert after == (current, keypair, None)
+            assert not promoted
+        else:
+            assert after == (keypair, current, None)
+            assert promoted
+            assert peer.initiated is None
 
     @rule(number=PEERS)
     def forget(self, number: int) -> None:
