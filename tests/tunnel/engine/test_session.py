@@ -46,7 +46,10 @@ def test_what_one_end_seals_the_other_opens(ciphers: Cipher, text: str) -> None:
     assert left.text == right.text == "packets"
     agree(left, right)
     assert left.text == right.text == f"segments/{text}/{MAX_PARTS}"
-    assert left.sending and left.receiving and right.sending and right.receiving
+    assert left.sending is not None
+    assert left.receiving is not None
+    assert right.sending is not None
+    assert right.receiving is not None
     for one, other in ((left.sending, right.receiving), (right.sending, left.receiving)):
         assert other.receive.decrypt(nonce(3), one.send.encrypt(nonce(3), b"data", None), None) == b"data"
     # the two directions have keys of their own
