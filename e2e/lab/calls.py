@@ -6,9 +6,10 @@ one JSON object a line, `{"id": N, "do": NAME, ...}`, each carried out in a thre
 
     lookup {name}                                    answers
     http   {name, port, path, timeout}               status, body and the times of name, connection and answer
-    tcp    {name, port, text, timeout}               the echo, over one connection
+    tcp    {name, port, text, timeout}               the echo, over one connection; without text what the server says
     udp    {name, port, text, timeout}               the echo, one datagram, sent again after 0.5 s without one
     srv    {name, server, timeout}                   targets of an SRV question
+    series {name, port, path, count}                 HTTP over one connection, `count` times: the middle time
     open   {flow, kind, name, port, path}            a flow begins: `echo` or `download`
     flow   {flow, mark}                              how it fares; `mark` starts counting gaps and bytes anew
     shut   {flow}                                    it ends
@@ -96,9 +97,9 @@ def tcp_call(order: dict) -> dict:  # type: ignore[type-arg]
         connect_ms = now() - start
         sock.sendall(text)
         back = b""
-        while len(back) < len(text) and (part := sock.recv(65536)):
+        while (not text or len(back) < len(text)) and (part := sock.recv(65536)):
             back += part
-        if back != text:
+        if text and back != text:
             raise ValueError(f"the echo is not what was sent: {back[:80]!r}")
         return {
             "answers": answers,
@@ -108,6 +109,7 @@ def tcp_call(order: dict) -> dict:  # type: ignore[type-arg]
             "ms": now() - start + name_ms,
             "source": sock.getsockname(),
             "destination": sock.getpeername(),
+            "body": back[:200].decode("utf-8", "replace"),
         }
 
 
@@ -172,6 +174,22 @@ def srv_call(order: dict) -> dict:  # type: ignore[type-arg]
     if not targets:
         raise ValueError("no SRV record in the answer")
     return {"targets": targets, "ms": took, "name_ms": took}
+
+
+def series(order: dict) -> dict:  # type: ignore[type-arg]
+    answers, _ = resolve(order["name"], order["port"], socket.SOCK_STREAM)
+    connection = Connection(order["name"], order["port"], timeout=order.get("timeout", 3))
+    connection.address = answers[0]
+    connection.connect()
+    connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    times = []
+    for _ in range(order["count"]):
+        start = now()
+        connection.request("GET", order.get("path", "/"))
+        connection.getresponse().read()
+        times.append(now() - start)
+    connection.close()
+    return {"median_ms": sorted(times)[len(times) // 2], "count": len(times)}
 
 
 def read_name(message: bytes, position: int) -> tuple[str, int]:
@@ -304,7 +322,7 @@ class Flow:
             raise ValueError(f"byte {position} and on are not what the server sends")
 
 
-PATTERN = bytes(range(256))
+PATTERN = bytes(range(251))
 """What the server of downloads repeats."""
 
 FLOWS: dict[str, Flow] = {}
@@ -337,6 +355,7 @@ DO = {
     "tcp": tcp_call,
     "udp": udp_call,
     "srv": srv_call,
+    "series": series,
     "open": open_flow,
     "flow": flow_state,
     "shut": shut_flow,

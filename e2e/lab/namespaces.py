@@ -92,7 +92,7 @@ class Space:
         self.depth = depth
         """How many PID namespaces deep: the bed is 1, a host in it 2, a pod on that 3."""
         self._children: list[subprocess.Popen[str]] = []
-        self._spaces: dict[str, Space] = {}
+        self.spaces: dict[str, Space] = {}
 
     def command(self, args: Sequence[str] | str) -> list[str]:
         """The command line that runs `args` (a string goes through a shell) inside."""
@@ -166,7 +166,7 @@ class Space:
         held = _hold(self.command([*unshare, "sh", "-c", PREPARE_HOST, "sh", name, disk_flag, *holder]), env)
         # nsenter forks to enter the PID namespace, unshare to make one: nsenter, unshare, the holder
         space = Space(name, held, _child_of(_child_of(held.pid)), self.depth + 1)
-        self._spaces[name] = space
+        self.spaces[name] = space
         return space
 
     def link(self, left: Space, left_device: str, right: Space, right_device: str) -> None:
@@ -206,7 +206,7 @@ class Space:
             self.holder.wait()
         if self.holder.stdout:
             self.holder.stdout.close()
-        for space in self._spaces.values():
+        for space in self.spaces.values():
             space.close()
         for child in self._children:
             child.wait()
@@ -225,6 +225,7 @@ class Bed(Space):
         unshare = ["unshare", "--kill-child", "--user", "--map-root-user", "--mount", "--pid", "--net", "--uts"]
         held = _hold([*unshare, "--fork", "sh", "-c", PREPARE, "sh", *open_paths])
         super().__init__("bed", held, _child_of(held.pid), 1)
+        self._released = False
 
     def host(self, name: str, *, disk: bool = False) -> Space:
         """Make a host: its own network, mount, PID and UTS namespaces, `lo` up, hostname set."""
@@ -235,8 +236,14 @@ class Bed(Space):
         """Whether the outermost process is gone, and with it everything inside."""
         return self.holder.poll() is not None
 
+    def release(self) -> None:
+        """Give the bed away: whoever holds its pipes decides from now on how long it lives, `close` ends nothing."""
+        self._released = True
+
     def close(self) -> None:
         """End everything at once."""
+        if self._released:
+            return
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.pid, signal.SIGKILL)
         super().close()

@@ -324,10 +324,17 @@ class Topology:
 
     def cut_off(self, name: str) -> None:
         """Nothing reaches the node any more, nor leaves it, by its one cable."""
+        self._set_cable(name, "down")
+
+    def plug_in(self, name: str) -> None:
+        """The cable is whole again."""
+        self._set_cable(name, "up")
+
+    def _set_cable(self, name: str, state: str) -> None:
         place = self.nodes[name].place
-        port_of = self.routers.get(place.zone, self.internet)
-        device = f"port-{name}" if place.zone in self.routers else name
-        port_of.run(["ip", "link", "set", "dev", device, "down"])
+        behind_router = place.zone in self.routers
+        end = self.routers[place.zone] if behind_router else self.internet
+        end.run(["ip", "link", "set", "dev", f"port-{name}" if behind_router else name, state])
 
     def reboot(self, name: str, *, manifests: bool = False) -> None:
         """Power-cycle a node: its processes killed, its namespaces made anew, its disk kept.

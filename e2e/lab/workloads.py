@@ -75,6 +75,12 @@ class Cluster:
             for node in self._reachable():
                 node.write_manifest(name, text)
 
+    def copy_all(self) -> None:
+        """Give every reachable node all objects, as after a time in which it was not."""
+        for file in sorted(self.directory.glob("*.yaml")):
+            for node in self._reachable():
+                node.write_manifest(file.name, file.read_text())
+
     def withdraw(self, item: Object) -> None:
         """Remove an object everywhere."""
         name = file_name(item)
@@ -129,6 +135,10 @@ class Pod:
         return str(self.manifest["metadata"].get("namespace", "default"))
 
     @property
+    def hostname(self) -> str:
+        return str(self.manifest["spec"].get("hostname", self.name))
+
+    @property
     def container(self) -> Object:
         first: Object = self.manifest["spec"]["containers"][0]
         return first
@@ -165,16 +175,27 @@ class Workloads:
 
     def apply(self, files: Iterable[Path]) -> list[Pod]:
         """Publish what the files hold; their Pods are scheduled, started and published when they are ready."""
+        pods = self.schedule(files)
+        self.run(pods)
+        return pods
+
+    def schedule(self, files: Iterable[Path]) -> list[Pod]:
+        """Publish what the files hold, and give each Pod its node; `run` is next."""
         pods = []
         for item in load(files):
             if item["kind"] == "Pod":
                 pods.append(self._schedule(item))
             else:
                 self.cluster.publish(item)
+        return pods
+
+    def run(self, pods: Iterable[Pod]) -> None:
+        """Start Pods; publish them once their ports are listened on, or raise BedError when one isn't within 10 s."""
+        pods = list(pods)
         for pod in pods:
             self.start(pod)
-        self.wait_ready(pods)
-        return pods
+        self._wait_listening(pods)
+        self.cluster.publish(*(pod.with_status(ready=True) for pod in pods))
 
     def pod(self, name: str, namespace: str = "default") -> Pod:
         return self.pods[namespace, name]
@@ -201,7 +222,7 @@ class Workloads:
         python = os.path.realpath(sys.executable)
         holder = ["sh", "-c", START_POD, "sh", pod.namespace, str(pod.log), python, *command]
         node = pod.node.space
-        space = node.space(pod.name, holder=holder, env={"RESOLVER": RESOLVER})
+        space = node.space(pod.hostname, holder=holder, env={"RESOLVER": RESOLVER})
         pod.space = space
         number = int(pod.address.rsplit(".", 1)[1])
         port = f"pod{number}"
@@ -224,12 +245,6 @@ class Workloads:
         assert space.holder.stdin
         space.holder.stdin.write("go\n")
         space.holder.stdin.flush()
-
-    def wait_ready(self, pods: Iterable[Pod]) -> None:
-        """Publish each Pod as ready once its ports are listened on; raises BedError when one isn't within 10 s."""
-        pods = list(pods)
-        self._wait_listening(pods)
-        self.cluster.publish(*(pod.with_status(ready=True) for pod in pods))
 
     def _wait_listening(self, pods: list[Pod], patience: float = 10) -> None:
         deadline = time.monotonic() + patience
