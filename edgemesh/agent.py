@@ -299,9 +299,9 @@ class Agent:
             rules.error or "",
             self._mesh.trouble if config.tunnel else "",
             "" if resolver or not config.dns else f"the resolver does not answer on {config.resolver_socket}",
-            *(f"no path to {path.name}: {path.reason}" for path in paths if path.kind is PathKind.NONE),
         ]
         wrong = [
+            *(f"no path to {path.name}: {path.reason}" for path in paths if path.kind is PathKind.NONE),
             *(f"manifest {problem}" for found in self._manifest_problems() for problem in found),
             *map(str, self._planner.problems),
             self._loaded,
