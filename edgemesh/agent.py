@@ -108,9 +108,11 @@ class Agent:
             nursery.start_soon(self._keep_devices)
             nursery.start_soon(self._serve_status, listener)
             nursery.start_soon(self._save)
-            services = Affected(self._snapshot.everything().services, set())
-            self._resolver.set(zones(self._config), {})
-            await self._apply(self._planner.update(self._snapshot, services))
+            known = self._planner.update(self._snapshot, Affected(self._snapshot.everything().services, set()))
+            # whole, so that a resolver which serves an older table never has less than one of them
+            self._resolver.set(zones(self._config), {name.name: name for name in known.names})
+            ports = {port.name: port for port in known.ports}
+            await self._rules(lambda: (self._proxy.set_network(self._network()), self._proxy.apply(ports)))
             nursery.start_soon(self._keep_rules)
             if self._manifests:
                 nursery.start_soon(self._follow, self._manifests)
@@ -143,10 +145,12 @@ class Agent:
 
     async def _apply(self, difference: Difference) -> None:
         """Bring a difference to the resolver, the kernel and the tunnels."""
-        self._apply_nodes(difference)
+        if difference.mesh is not None:
+            self._apply_nodes(difference)
+            await self._rules(lambda: self._proxy.set_network(self._network()))
         if difference.names or difference.names_gone:
             self._resolver.update(difference.names, difference.names_gone)
-        if self._config.proxy and (difference.ports or difference.ports_gone):
+        if difference.ports or difference.ports_gone:
             await self._rules(lambda: self._proxy.update(difference.ports, difference.ports_gone))
 
     def _apply_nodes(self, difference: Difference) -> None:
@@ -180,15 +184,16 @@ class Agent:
 
     # the kernel
 
-    async def _rules(self, work: Callable[[], None]) -> None:
+    async def _rules(self, work: Callable[[], object]) -> None:
         """Change the service rules; what fails is tried again by `_keep_rules`.
 
-        In a thread, as a first load takes a while; the lock keeps changes in their order.
+        In a thread, as a large load takes a while; the lock keeps changes in their order.
         """
+        if not self._config.proxy:
+            return
         async with self._kernel:
             try:
-                self._proxy.set_network(self._network())
-                await trio.to_thread.run_sync(work) if self._proxy.status().services == 0 else work()
+                await trio.to_thread.run_sync(work)
             except ProxyError as error:
                 log.error("%s", error)
 
