@@ -15,7 +15,7 @@ from rich.console import Console
 
 from bench.report import Report
 
-NAMES = ("dns",)
+NAMES = ("dns", "service")
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -10,7 +10,7 @@ from proxy.service import Backend, NodeNetwork, Policy, Protocol, ServicePort
 
 from .machine import ACK, ICMP, SCTP, SYN, TCP, UDP, Machine, Packet
 
-NETWORK = NodeNetwork("10.99.0.1", "10.244.1.0/24")
+NETWORK = NodeNetwork("10.250.0.1", "10.244.1.0/24")
 THREE = tuple(Backend(f"10.244.1.{last}", 8080) for last in (1, 2, 3))
 ENDPOINTS = {f"{each.address}:{each.port}" for each in THREE}
 
@@ -145,7 +145,7 @@ def test_what_is_no_service_passes_as_it_is() -> None:
 
 def test_a_pod_that_reaches_itself_sees_the_node() -> None:
     machine, _ = loaded(service(backends=THREE[:1]))
-    assert machine.connect(Packet("10.244.1.1", "10.96.0.1")).source == "10.99.0.1"
+    assert machine.connect(Packet("10.244.1.1", "10.96.0.1")).source == "10.250.0.1"
     assert machine.connect(Packet("10.244.1.2", "10.96.0.1")).source == "10.244.1.2"
 
 
@@ -163,7 +163,7 @@ def test_only_pods_of_this_node_are_kept_as_hairpins() -> None:
 
 
 @pytest.mark.parametrize(
-    ("source", "seen"), [("10.244.1.9", "10.244.1.9"), ("10.99.0.1", "10.99.0.1"), ("192.168.5.5", "10.99.0.1")]
+    ("source", "seen"), [("10.244.1.9", "10.244.1.9"), ("10.250.0.1", "10.250.0.1"), ("192.168.5.5", "10.250.0.1")]
 )
 def test_sources_by_the_tunnel(source: str, seen: str) -> None:
     machine, _ = loaded(service(backends=(Backend("10.244.2.1", 80),)))
