@@ -7,7 +7,8 @@ import pytest
 
 from tests.tunnel.wireguard.network import Network, Node, pair
 from tunnel.endpoint import COOKIE_REPLY, DATA, INITIATION, RESPONSE, Endpoint
-from tunnel.wireguard.device import EVENTS, INITIATION_INTERVAL, OUTBOX, Device, Refused
+from tunnel.wireguard.device import EVENTS, OUTBOX, Device, Refused
+from tunnel.wireguard.handshakes import INITIATION_INTERVAL
 from tunnel.wireguard.limiter import LOAD_BURST
 from tunnel.wireguard.noise import PrivateKey
 from tunnel.wireguard.timers import REKEY_TIMEOUT
