@@ -34,7 +34,6 @@ from tunnel.wireguard.noise import KEY, HandshakeError, PrivateKey
 from tunnel.wireguard.peer import NEVER, Peer
 from tunnel.wireguard.sessions import Sessions
 from tunnel.wireguard.timers import DUE, FORGET_AFTER, JITTER, MAX_ATTEMPTS, REKEY_TIMEOUT, Timer, look_at
-from tunnel.wireguard.timestamp import Timestamps
 
 OUTBOX = 4096
 EVENTS = 4096
@@ -66,7 +65,6 @@ class Device:
     def __init__(self, random: Callable[[int], bytes], wall: Callable[[], float]) -> None:
         self._random = random
         self._wall = wall
-        self._timestamps = Timestamps()
         self._handshakes: Handshakes | None = None
         self._sessions = Sessions(random)
         self.listen_port = 0
@@ -97,7 +95,7 @@ class Device:
         self._handshakes = None
         if private:
             self.remove(private.public)
-            self._handshakes = Handshakes(private, self.peers, self._sessions, self._timestamps, self._random)
+            self._handshakes = Handshakes(private, self.peers, self._sessions, self._random)
         for peer in self.peers.values():
             self._forget(peer)
             peer.static_static = private.exchange(peer.public_key) if private else b""

@@ -17,7 +17,6 @@ from tunnel.wireguard.messages import CookieReply, Initiation, Response
 from tunnel.wireguard.noise import KEY, HandshakeError, PrivateKey
 from tunnel.wireguard.peer import Peer
 from tunnel.wireguard.sessions import Sessions
-from tunnel.wireguard.timestamp import Timestamps
 
 INITIATION_INTERVAL = 0.02
 """A peer's initiations are taken at most this often, in seconds (wireguard-go)."""
@@ -31,14 +30,12 @@ class Handshakes:
         private: PrivateKey,
         peers: Mapping[bytes, Peer],
         sessions: Sessions,
-        timestamps: Timestamps,
         random: Callable[[int], bytes],
     ) -> None:
         self.private = private
         self.admission = Admission(private.public, random)
         self._peers = peers
         self._sessions = sessions
-        self._timestamps = timestamps
         self._random = random
 
     def initiate(self, peer: Peer, wall: float, now: float) -> bytes:
@@ -50,7 +47,7 @@ class Handshakes:
             peer.static_static,
             self._random(KEY),
             index,
-            self._timestamps.next(wall),
+            peer.timestamps.next(wall),
         )
         self._sessions.begin(peer, initiated)
         return peer.macs.write(message.pack(), now)

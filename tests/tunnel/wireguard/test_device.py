@@ -297,6 +297,21 @@ def test_outbox_and_events_are_capped() -> None:
     assert a.device.events.maxlen == EVENTS
 
 
+def test_a_device_that_restarts_at_once_is_heard_by_all_its_peers() -> None:
+    """However many handshakes it began in the moment before."""
+    network = Network(1)
+    others = [Node(network, number) for number in range(2, 102)]
+    private = network.random.randbytes(32)
+    for _ in range(2):
+        device = Node(network, 1)
+        device.device.set_private_key(private, network.now)
+        for other in others:
+            other.know(device, endpoint=False)
+            device.know(other, keepalive=25)
+        network.run(0.3)
+        assert len(device.ready) == len(others)
+
+
 # endpoints
 
 
