@@ -7,7 +7,8 @@ import pytest
 
 from tests.tunnel.wireguard.network import Network, Node, pair
 from tunnel.endpoint import COOKIE_REPLY, DATA, INITIATION, RESPONSE, Endpoint
-from tunnel.wireguard.device import EVENTS, INITIATION_INTERVAL, OUTBOX, Device, Refused
+from tunnel.wireguard.device import EVENTS, OUTBOX, Device, Refused
+from tunnel.wireguard.handshakes import INITIATION_INTERVAL
 from tunnel.wireguard.limiter import LOAD_BURST
 from tunnel.wireguard.noise import PrivateKey
 from tunnel.wireguard.timers import REKEY_TIMEOUT
@@ -294,6 +295,21 @@ def test_outbox_and_events_are_capped() -> None:
     assert len(a.device.outbox) == OUTBOX
     assert a.device.outbox[-1][0] == b.endpoint
     assert a.device.events.maxlen == EVENTS
+
+
+def test_a_device_that_restarts_at_once_is_heard_by_all_its_peers() -> None:
+    """However many handshakes it began in the moment before."""
+    network = Network(1)
+    others = [Node(network, number) for number in range(2, 102)]
+    private = network.random.randbytes(32)
+    for _ in range(2):
+        device = Node(network, 1)
+        device.device.set_private_key(private, network.now)
+        for other in others:
+            other.know(device, endpoint=False)
+            device.know(other, keepalive=25)
+        network.run(0.3)
+        assert len(device.ready) == len(others)
 
 
 # endpoints
