@@ -408,7 +408,7 @@ class Follower(Pair):
 
 
 def pair(own_key: bytes, peer: Peer, epoch: int, random: Callable[[int], bytes], now: float) -> Pair:
-    """This node's end of the pair: the lower public key chooses. `epoch` is random at the node's start."""
+    """This node's end of the pair: the lower public key chooses. `epoch` is random, another for each one made."""
     half = Chooser if own_key < peer.public_key else Follower
     return half(peer, epoch, random, now)
 

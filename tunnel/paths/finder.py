@@ -51,7 +51,6 @@ class PathFinder:
         self._private = private_key
         self._port = listen_port
         self._random = random
-        self._epoch = int.from_bytes(random(8))
         self._due: dict[bytes, float] = {}
         self._codec = DatagramCodec(private_key, random)
         self._limit = SourceLimit()
@@ -89,7 +88,9 @@ class PathFinder:
                 except ValueError:
                     refused[name] = "its key is none of X25519: correct its MeshNode"
                     continue
-                known = self.pairs[peer.public_key] = pair(self.public_key, peer, self._epoch, self._random, now)
+                # a pair that is made anew counts choices from the beginning: only a new epoch says so
+                epoch = int.from_bytes(self._random(8))
+                known = self.pairs[peer.public_key] = pair(self.public_key, peer, epoch, self._random, now)
                 known.carries = self._carries
                 known.set_own(own, now)
             known.set_peer(peer, excluded, now)

@@ -66,6 +66,43 @@ class Node:
 ENV = {"PYTHONPATH": os.pathsep.join([str(ROOT)])}
 
 
+def pair(spaces: list[Space], directory: Path, relays: list[tuple[str, int]], lan: list[str]) -> list[Node]:
+    """Two nodes that know each other; `lan` are their addresses in one network, if they share one."""
+    keys = [os.urandom(32), os.urandom(32)]
+    public = [X25519PrivateKey.from_private_bytes(key).public_key().public_bytes_raw() for key in keys]
+    nodes = []
+    for index, name in enumerate("ab"):
+        other = 1 - index
+        peer = {
+            "name": "ab"[other],
+            "key": public[other].hex(),
+            "allowed": [f"10.99.0.{other + 1}/32"],
+            "lan": [[lan[other], 40001 + other]] if lan else [],
+        }
+        config = {
+            "name": name,
+            "key": keys[index].hex(),
+            "port": 40001 + index,
+            "mesh": f"10.99.0.{index + 1}",
+            "relays": relays,
+            "socket": "/run/wireguard/edgemesh-wg.sock",
+            "peers": [peer],
+        }
+        spaces[index].run(f"ip addr add 10.99.0.{index + 1}/32 dev lo; mkdir -p /run/wireguard")
+        nodes.append(Node(spaces[index], directory, config))
+    return nodes
+
+
+def neighbours(bed: Bed, directory: Path) -> list[Node]:
+    """Two nodes on one link, without anything else."""
+    spaces = [bed.host("a"), bed.host("b")]
+    bed.link(spaces[0], "eth0", spaces[1], "eth0")
+    lan = ["192.168.1.1", "192.168.1.2"]
+    for space, address in zip(spaces, lan, strict=True):
+        space.run(f"ip addr add {address}/24 dev eth0")
+    return pair(spaces, directory, [], lan)
+
+
 class Network:
     """The bed; `a` and `b` are the nodes, `routers` their routers."""
 
@@ -77,30 +114,15 @@ class Network:
         bed.link(self.internet, "cloud", self.cloud, "eth0")
         self.internet.run("ip addr add 198.18.0.1/24 dev cloud")
         self.cloud.run("ip addr add 198.18.0.10/24 dev eth0; ip route add default via 198.18.0.1")
+        self.hosts: list[Space] = []
         self.routers = [self._site(index, "ab"[index]) for index in (0, 1)]
-        keys = [os.urandom(32), os.urandom(32)]
-        public = [X25519PrivateKey.from_private_bytes(key).public_key().public_bytes_raw() for key in keys]
-        nodes = []
-        for index, name in enumerate("ab"):
-            other = 1 - index
-            peer = {"name": "ab"[other], "key": public[other].hex(), "allowed": [f"10.99.0.{other + 1}/32"]}
-            config = {
-                "name": name,
-                "key": keys[index].hex(),
-                "port": 40001 + index,
-                "mesh": f"10.99.0.{index + 1}",
-                "relays": [RELAY],
-                "socket": "/run/wireguard/edgemesh-wg.sock",
-                "peers": [peer],
-            }
-            nodes.append(Node(self.hosts[index], directory, config))
-        self.a, self.b = nodes
+        self.a, self.b = pair(self.hosts, directory, [RELAY], [])
         self.relay: subprocess.Popen[str] | None = None
 
     def _site(self, index: int, name: str) -> Space:
         bed, number = self.bed, index + 1
         router, host = bed.host(f"router-{name}"), bed.host(name)
-        self.hosts = [*getattr(self, "hosts", []), host]
+        self.hosts.append(host)
         bed.link(self.internet, f"site-{name}", router, "wan")
         bed.link(router, "lan", host, "eth0")
         self.internet.run(f"ip addr add 198.18.{number}.1/24 dev site-{name}")
@@ -108,7 +130,6 @@ class Network:
         router.run(f"ip route add default via 198.18.{number}.1; sysctl -qw net.ipv4.ip_forward=1")
         router.run(["nft", "-f", "-"], input=ROUTER)
         host.run(f"ip addr add 192.168.{number}.2/24 dev eth0; ip route add default via 192.168.{number}.1")
-        host.run(f"ip addr add 10.99.0.{number}/32 dev lo; mkdir -p /run/wireguard")
         return router
 
     def start_relay(self) -> None:
