@@ -98,7 +98,8 @@ class Agent:
     async def run(self) -> None:
         """Serve this node; raises AgentError when another agent runs here."""
         listener = await self._listen()
-        self._apply_nodes(self._planner.update(self._snapshot, Affected(set(), self._snapshot.everything().nodes)))
+        known = self._planner.update(self._snapshot, self._snapshot.everything())
+        self._apply_nodes(known)
         async with trio.open_nursery() as nursery:
             if self._config.tunnel:
                 await nursery.start(_started, self._mesh.run)
@@ -108,7 +109,6 @@ class Agent:
             nursery.start_soon(self._keep_devices)
             nursery.start_soon(self._serve_status, listener)
             nursery.start_soon(self._save)
-            known = self._planner.update(self._snapshot, Affected(self._snapshot.everything().services, set()))
             # whole, so that a resolver which serves an older table never has less than one of them
             self._resolver.set(zones(self._config), {name.name: name for name in known.names})
             ports = {port.name: port for port in known.ports}
