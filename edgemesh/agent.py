@@ -20,7 +20,6 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import trio
-from tunnel.mesh import Mesh
 
 from dns.client import ResolverClient
 from edgemesh import status
@@ -36,6 +35,7 @@ from sync.client.manifests import Manifests
 from tunnel.control.uapi import UapiEngine
 from tunnel.endpoint import Address
 from tunnel.links import LinkError, Links, enable_forwarding
+from tunnel.mesh import Mesh
 from tunnel.paths.socket import PathSocket
 from tunnel.peer import LocalNode, PathKind, PeerPath
 
