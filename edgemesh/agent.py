@@ -29,7 +29,7 @@ from edgemesh.plan.planner import Difference, Planner
 from edgemesh.plan.records import zones
 from edgemesh.snapshot import Affected
 from edgemesh.snapshot_file import SnapshotFile, encode
-from proxy.proxy import Proxy, ProxyError
+from proxy.proxy import Proxy, ProxyError, probe
 from proxy.service import NodeNetwork
 from sync.client.manifests import Manifests
 from tunnel.control.uapi import UapiEngine
@@ -96,7 +96,9 @@ class Agent:
         self._unsaved = trio.Event()
 
     async def run(self) -> None:
-        """Serve this node; raises AgentError when another agent runs here."""
+        """Serve this node; raises AgentError when another agent runs here, or the kernel will not have it."""
+        if self._config.proxy and (problem := probe()):
+            raise AgentError(problem)
         listener = await self._listen()
         known = self._planner.update(self._snapshot, self._snapshot.everything())
         self._apply_nodes(known)
@@ -273,8 +275,10 @@ class Agent:
                 try:
                     await other.connect(path)
                     raise AgentError(f"another agent runs here: it answers on {path}")
-                except (FileNotFoundError, ConnectionRefusedError):
-                    Path(path).unlink(missing_ok=True)
+                except FileNotFoundError:
+                    pass
+                except ConnectionRefusedError:
+                    os.unlink(path)  # left by an agent that was killed
             listening = trio.socket.socket(trio.socket.AF_UNIX)
             await listening.bind(path)
             os.chmod(path, 0o600)
