@@ -136,13 +136,16 @@ def parents(name: bytes) -> Iterable[WireName]:
     yield ROOT
 
 
+def is_query(message: bytes) -> bool:
+    """Whether this may be answered: a whole header, and not itself a response (two servers would else never end)."""
+    return len(message) >= HEADER and not message[2] & QR >> 8
+
+
 def parse_query(message: bytes) -> Query | None:
     """Read a client's message; None for what must not be answered at all: no whole header, or itself a response."""
-    if len(message) < HEADER:
+    if not is_query(message):
         return None
     ident, flags, questions, answers, authority, additional = _HEADER.unpack_from(message)
-    if flags & QR:
-        return None
     if flags & OPCODE:
         return Query(ident, flags, NOTIMP)
     if questions != 1 or answers or authority:
