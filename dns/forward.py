@@ -216,8 +216,9 @@ class Forwarder:
             self.failed(number, f"a malformed answer: {fault}", now)
             return
         same = (response.name, response.type) == pending.question
-        unread = response.type == 0 and response.rcode in (wire.FORMERR, wire.NOTIMP, wire.REFUSED, wire.SERVFAIL)
-        if not same and not unread:
+        # some servers leave the question out of refusals and of truncated answers, which hold nothing to believe
+        empty = response.type == 0 and (response.flags & wire.TC or response.rcode in _WITHOUT_QUESTION)
+        if not same and not empty:
             return
         upstream = attempt.upstream
         upstream.answered(now - attempt.started)
@@ -336,3 +337,4 @@ class Forwarder:
 
 
 _NEVER = float("inf")
+_WITHOUT_QUESTION = frozenset({wire.FORMERR, wire.NOTIMP, wire.REFUSED, wire.SERVFAIL})
