@@ -220,10 +220,13 @@ class Forwarder:
         empty = response.type == 0 and (response.flags & wire.TC or response.rcode in _WITHOUT_QUESTION)
         if not same and not empty:
             return
+        if response.flags & wire.TC and attempt.tcp:
+            self.failed(number, "an answer truncated even over TCP", now)
+            return
         upstream = attempt.upstream
         upstream.answered(now - attempt.started)
         self._end(number)
-        if response.flags & wire.TC and not attempt.tcp:
+        if response.flags & wire.TC:
             self._send(pending, upstream, now, tcp=True)
         elif response.rcode in (wire.FORMERR, wire.NOTIMP) and attempt.edns:
             upstream.edns = False  # it knows no EDNS (RFC 6891, 7)
