@@ -231,6 +231,29 @@ def test_truncated_answers_are_asked_for_over_tcp() -> None:
     assert not b.open
 
 
+def test_an_answer_that_is_truncated_over_tcp_is_a_failure() -> None:
+    b = bench(ONE, TWO)
+    b.ask()
+    b.answer(b.sent[0], flags=wire.TC)
+    b.answer(b.sent[1], flags=wire.TC)
+    assert not b.replies
+    assert (b.sent[2].address, b.sent[2].tcp) == (TWO, False)
+    b.answer(b.sent[2])
+    assert len(b.replies[0][1].rr) == 1
+
+
+@pytest.mark.parametrize("flags", [b"\x82\0", b"\x80\x05"])  # truncated; REFUSED
+def test_servers_that_leave_the_question_out(flags: bytes) -> None:
+    b = bench(ONE, TWO)
+    b.ask()
+    b.deliver(b.sent[0], b.sent[0].message[:2] + flags + bytes(8))
+    assert (b.sent[1].address, b.sent[1].tcp) == ((ONE, True) if flags[0] & 2 else (TWO, False))
+    b.deliver(b.sent[1], b.sent[1].message[:2] + b"\x80" + bytes(9))  # an answer must name its question
+    assert not b.replies
+    b.answer(b.sent[1])
+    assert b.rcodes == [0]
+
+
 def test_a_server_without_edns() -> None:
     b = bench(ONE)
     b.ask()
