@@ -90,6 +90,7 @@ class Proxy:
             work()
         except (KernelError, NetlinkError, LayoutError, OSError) as error:
             self._contents = None
+            self.close()  # the next call starts with a socket that has no answers left in it
             said = explain(error)
             if said != self._error:
                 self._error, self._since = said, time.time()
