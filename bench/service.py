@@ -24,7 +24,7 @@ ROUNDS = 9
 IN_FLIGHT = 16
 SERVER = "10.244.1.3"
 STREAM, CONNECT = "10.96.255.1", "10.96.255.2"
-STREAM_PORT, CONNECT_PORTS = 5201, (8080, 8081, 8082)
+STREAM_PORT, CONNECT_PORTS = 8079, (8080, 8081, 8082)
 ENVIRONMENT = {"PYTHONPATH": str(Path(__file__).parent.parent)}
 START_TIMEOUT = 5.0
 
@@ -61,11 +61,26 @@ print(json.dumps({"load": loaded * 1e3, "change": statistics.median(changes) * 1
 """
 
 ANSWER = """
-import select, socket, sys
+import select, socket, sys, threading
+stream_port, *ports = map(int, sys.argv[1:])
+
+def take(one):
+    buffer, total = bytearray(1 << 20), 0
+    while size := one.recv_into(buffer):
+        total += size
+    one.sendall(total.to_bytes(8, "big"))
+    one.close()
+
+def streams():
+    listener = socket.create_server(("0.0.0.0", stream_port))
+    while True:
+        take(listener.accept()[0])
+
+threading.Thread(target=streams, daemon=True).start()
 poll = select.epoll()
 listeners = {}
-for port in sys.argv[1:]:
-    listener = socket.create_server(("0.0.0.0", int(port)), backlog=4096)
+for port in ports:
+    listener = socket.create_server(("0.0.0.0", port), backlog=4096)
     listener.setblocking(False)
     listeners[listener.fileno()] = listener
     poll.register(listener, select.EPOLLIN)
@@ -79,32 +94,52 @@ while True:
             pass  # there are no more, or the client was at its end and reset it
 """
 
-CONNECTIONS = """
-import select, socket, struct, sys, time
-address, port, seconds, in_flight = sys.argv[1], int(sys.argv[2]), float(sys.argv[3]), int(sys.argv[4])
-reset = struct.pack("ii", 1, 0)
-poll, open_, made = select.epoll(), {}, 0
+CALL = """
+import json, select, socket, struct, sys, time
+what, port, seconds, rounds, in_flight, *addresses = sys.argv[1:]
+port, seconds, rounds, in_flight = int(port), float(seconds), int(rounds), int(in_flight)
+block, reset = bytes(1 << 20), struct.pack("ii", 1, 0)
 
-def start():
-    one = socket.socket()
-    one.setblocking(False)
-    one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, reset)  # no TIME_WAIT is left to run out of ports by
-    one.connect_ex((address, port))
-    open_[one.fileno()] = one
-    poll.register(one, select.EPOLLIN)
+def stream(address):
+    with socket.create_connection((address, port)) as one:
+        began = time.perf_counter()
+        while time.perf_counter() - began < seconds:
+            one.sendall(block)
+        one.shutdown(socket.SHUT_WR)
+        total = int.from_bytes(one.recv(8), "big")
+        return total * 8 / 1e6 / (time.perf_counter() - began)
 
-for _ in range(in_flight):
-    start()
-began = time.perf_counter()
-while (now := time.perf_counter()) - began < seconds:
-    for number, _ in poll.poll(1):
-        one = open_.pop(number)
-        if one.recv(1) != b"x":
-            sys.exit("a connection ended without an answer")
-        one.close()
-        made += 1
+def connections(address):
+    poll, flying, made = select.epoll(), {}, 0
+    def start():
+        one = socket.socket()
+        one.setblocking(False)
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, reset)  # no TIME_WAIT is left to run out of ports by
+        one.connect_ex((address, port))
+        flying[one.fileno()] = one
+        poll.register(one, select.EPOLLIN)
+    for _ in range(in_flight):
         start()
-print(made / (now - began))
+    began = time.perf_counter()
+    while (now := time.perf_counter()) - began < seconds:
+        for number, _ in poll.poll(1):
+            one = flying.pop(number)
+            if one.recv(1) != b"x":
+                sys.exit("a connection ended without an answer")
+            one.close()
+            made += 1
+            start()
+    for one in flying.values():
+        one.close()
+    return made / (now - began)
+
+run = {"stream": stream, "connections": connections}[what]
+pairs = []
+for number in range(rounds):  # every other pair the other way round
+    order = addresses[:: -1 if number % 2 else 1]
+    figures = {address: run(address) for address in order}
+    pairs.append([figures[address] for address in addresses])
+print(json.dumps(pairs))
 """
 
 
@@ -113,38 +148,28 @@ def measure(quick: bool, say: Callable[[str], None]) -> Report:
     seconds = 0.5 if quick else 2.0
     with Bed() as bed:
         node, client, server = _topology(bed)
-        numbers = json.dumps([SERVICES, ENDPOINTS, SERVER, STREAM, STREAM_PORT, CONNECT, *CONNECT_PORTS])
-        rules = json.loads(node.run([sys.executable, "-c", RULES, numbers], env=ENVIRONMENT).stdout)
+        setting = json.dumps([SERVICES, ENDPOINTS, SERVER, STREAM, STREAM_PORT, CONNECT, *CONNECT_PORTS])
+        rules = json.loads(node.run([sys.executable, "-c", RULES, setting], env=ENVIRONMENT).stdout)
         say(f"{SERVICES} services of {ENDPOINTS} endpoints loaded in {rules['load']:.0f} ms")
-        server.popen(["iperf3", "--server", "--port", str(STREAM_PORT)])
-        server.popen([sys.executable, "-c", ANSWER, *map(str, CONNECT_PORTS)])
+        server.popen([sys.executable, "-c", ANSWER, str(STREAM_PORT), *map(str, CONNECT_PORTS)])
         _wait(server, STREAM_PORT, *CONNECT_PORTS)
-
-        def throughput(address: str) -> float:
-            command = ["iperf3", "--client", address, "--port", str(STREAM_PORT), "--json", "--time"]
-            said = json.loads(client.run([*command, "1" if quick else "2"]).stdout)
-            return float(said["end"]["sum_received"]["bits_per_second"]) / 1e6
-
-        def connections(address: str) -> float:
-            node.run("conntrack -F 2>/dev/null")
-            command = [sys.executable, "-c", CONNECTIONS, address, str(CONNECT_PORTS[0]), str(seconds), str(IN_FLIGHT)]
-            return float(client.run(command).stdout)
-
         rows: list[dict[str, Cell]] = []
-        ratios = {}
-        for name, run, address in (
-            ("throughput, Mbit/s", throughput, STREAM),
-            ("new connections/s", connections, CONNECT),
+        ratios = []
+        for name, what, port, address in (
+            ("throughput, Mbit/s", "stream", STREAM_PORT, STREAM),
+            ("new connections/s", "connections", CONNECT_PORTS[0], CONNECT),
         ):
-            pairs = _pairs(lambda: run(SERVER), lambda: run(address))  # noqa: B023
+            numbers = list(map(str, (port, seconds, ROUNDS, IN_FLIGHT)))
+            command = [sys.executable, "-c", CALL, what, *numbers, SERVER, address]
+            pairs = json.loads(client.run(command, timeout=ROUNDS * 2 * (seconds + 2)).stdout)
             pod, service = (statistics.median(side) for side in zip(*pairs, strict=True))
-            ratios[name] = statistics.median(by_service / by_pod for by_pod, by_service in pairs)
-            rows.append({"what": name, "by the pod's address": pod, "by cluster IP": service, "ratio": ratios[name]})
+            ratios.append(statistics.median(by_service / by_pod for by_pod, by_service in pairs))
+            rows.append({"what": name, "by the pod's address": pod, "by cluster IP": service, "ratio": ratios[-1]})
             say(f"{name}: {pod:,.0f} by the pod's address, {service:,.0f} by cluster IP")
     rows.append({"what": "load of the table, ms", "by cluster IP": float(rules["load"])})
     rows.append({"what": "one endpoint changed, µs", "by cluster IP": float(rules["change"])})
     rows.append({"what": "the slowest of 200 changes, µs", "by cluster IP": float(rules["worst"])})
-    throughput_ratio, connections_ratio = ratios.values()
+    throughput_ratio, connections_ratio = ratios
     return Report(
         "service",
         machine(),
@@ -154,18 +179,6 @@ def measure(quick: bool, say: Callable[[str], None]) -> Report:
             at_least("service by cluster IP, new connections/s, of the pod's address", connections_ratio, 0.93),
         ),
     )
-
-
-def _pairs(first: Callable[[], float], second: Callable[[], float]) -> list[tuple[float, float]]:
-    """Runs of both in turn; every other pair is run the other way round."""
-    pairs = []
-    for number in range(ROUNDS):
-        if number % 2:
-            later = second()
-            pairs.append((first(), later))
-        else:
-            pairs.append((first(), second()))
-    return pairs
 
 
 def _topology(bed: Bed) -> tuple[Space, Space, Space]:

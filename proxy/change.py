@@ -11,7 +11,8 @@ refers to it; an element that changes is dropped and added (nftables can't repla
 import logging
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+
+import msgspec
 
 from .expression import Rule
 from .layout import (
@@ -33,52 +34,45 @@ from .service import NodeNetwork, ServicePort
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class AddChain:
+class AddChain(msgspec.Struct, frozen=True):
     """Make a chain unless it is there (a name in `layout.HOOKS` is a base chain), and append rules."""
 
     name: str
     rules: tuple[Rule, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class FlushChain:
+class FlushChain(msgspec.Struct, frozen=True):
     """Drop a chain's rules."""
 
     name: str
 
 
-@dataclass(frozen=True, slots=True)
-class DropChain:
+class DropChain(msgspec.Struct, frozen=True):
     """Drop a chain and its rules; nothing may refer to it."""
 
     name: str
 
 
-@dataclass(frozen=True, slots=True)
-class AddSet:
+class AddSet(msgspec.Struct, frozen=True):
     """Make a set or map unless it is there; the name says of which form."""
 
     name: str
 
 
-@dataclass(frozen=True, slots=True)
-class DropSet:
+class DropSet(msgspec.Struct, frozen=True):
     """Drop a set or map with its elements; no rule may refer to it."""
 
     name: str
 
 
-@dataclass(frozen=True, slots=True)
-class AddElements:
+class AddElements(msgspec.Struct, frozen=True):
     """Add elements that aren't there: key to data, a chain's name (goto), or None in a set."""
 
     name: str
     elements: Mapping[bytes, bytes | str | None]
 
 
-@dataclass(frozen=True, slots=True)
-class DropElements:
+class DropElements(msgspec.Struct, frozen=True):
     """Drop elements that are there."""
 
     name: str
@@ -88,20 +82,18 @@ class DropElements:
 Operation = AddChain | FlushChain | DropChain | AddSet | DropSet | AddElements | DropElements
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(msgspec.Struct, frozen=True):
     """One transaction, and the targets that lost endpoints or got their first, with those they have now."""
 
     operations: list[Operation]
     moved: dict[Target, tuple[Endpoint, ...]]
 
 
-@dataclass(slots=True)
-class _Elements:
+class _Elements(msgspec.Struct):
     """Differences of the three shared maps, gathered over all changed services."""
 
-    dropped: dict[str, list[bytes]] = field(default_factory=dict)
-    added: dict[str, dict[bytes, bytes | str | None]] = field(default_factory=dict)
+    dropped: dict[str, list[bytes]] = {}
+    added: dict[str, dict[bytes, bytes | str | None]] = {}
 
     def change(
         self, name: str, old: Mapping[bytes, bytes | str | None], new: Mapping[bytes, bytes | str | None]

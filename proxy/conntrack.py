@@ -9,7 +9,8 @@ before there were rules), the service's own address. The next packet is then a f
 import errno
 import struct
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+
+import msgspec
 
 from .layout import Endpoint, Prefix, Target
 from .netlink import Message, Netfilter, attribute, attributes, nested
@@ -26,8 +27,7 @@ CLEANED = (17, 132)
 """UDP and SCTP."""
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(msgspec.Struct, frozen=True):
     """A connection as its first packet was, who answers, and the attributes that name it to the kernel."""
 
     target: Target

@@ -6,8 +6,9 @@ them are in network order, except what the kernel makes itself (`Numgen`, `Hash`
 machine's.
 """
 
-from dataclasses import dataclass
 from enum import IntEnum
+
+import msgspec
 
 from .netlink import attribute, nested, number, text
 
@@ -50,8 +51,7 @@ class Key(IntEnum):
     PROTOCOL = 16
 
 
-@dataclass(frozen=True, slots=True)
-class Payload:
+class Payload(msgspec.Struct, frozen=True):
     """Load `size` bytes at `offset` of a header into registers; a packet without them fails the rule."""
 
     base: Base
@@ -64,8 +64,7 @@ class Payload:
         return _register(1, self.to) + number(2, self.base) + number(3, self.offset) + number(4, self.size)
 
 
-@dataclass(frozen=True, slots=True)
-class Meta:
+class Meta(msgspec.Struct, frozen=True):
     """Load the transport protocol (one byte) or a device's name (16 bytes)."""
 
     key: Key
@@ -76,8 +75,7 @@ class Meta:
         return _register(1, self.to) + number(2, self.key)
 
 
-@dataclass(frozen=True, slots=True)
-class OriginalDestination:
+class OriginalDestination(msgspec.Struct, frozen=True):
     """Load the IPv4 address the connection's first packet was sent to (`ct original ip daddr`)."""
 
     to: int
@@ -87,8 +85,7 @@ class OriginalDestination:
         return _register(1, self.to) + number(2, 20) + attribute(3, b"\0")
 
 
-@dataclass(frozen=True, slots=True)
-class Compare:
+class Compare(msgspec.Struct, frozen=True):
     """Fail the rule unless the registers from `register` hold `value`."""
 
     register: int
@@ -99,8 +96,7 @@ class Compare:
         return _register(1, self.register) + number(2, 0) + _value(3, self.value)
 
 
-@dataclass(frozen=True, slots=True)
-class Mask:
+class Mask(msgspec.Struct, frozen=True):
     """Keep the bits of `mask` in a register."""
 
     register: int
@@ -113,8 +109,7 @@ class Mask:
         return source + _value(4, self.mask) + _value(5, bytes(size))
 
 
-@dataclass(frozen=True, slots=True)
-class Immediate:
+class Immediate(msgspec.Struct, frozen=True):
     """Put a constant into registers."""
 
     to: int
@@ -125,8 +120,7 @@ class Immediate:
         return _register(1, self.to) + _value(2, self.value)
 
 
-@dataclass(frozen=True, slots=True)
-class Go:
+class Go(msgspec.Struct, frozen=True):
     """Go on in another chain; `JUMP` comes back, `GOTO` doesn't."""
 
     how: Jump
@@ -137,8 +131,7 @@ class Go:
         return number(1, _VERDICT_REGISTER) + verdict(2, self.how, self.chain)
 
 
-@dataclass(frozen=True, slots=True)
-class Lookup:
+class Lookup(msgspec.Struct, frozen=True):
     """Fail the rule unless the key from `key` on is in the set; in a map, load what it maps to into `to`."""
 
     table: str
@@ -151,8 +144,7 @@ class Lookup:
         return text(1, self.table) + _register(2, self.key) + data
 
 
-@dataclass(frozen=True, slots=True)
-class LookupVerdict:
+class LookupVerdict(msgspec.Struct, frozen=True):
     """Do what the map says for the key from `key` on; a key it hasn't fails the rule."""
 
     table: str
@@ -163,8 +155,7 @@ class LookupVerdict:
         return text(1, self.table) + _register(2, self.key) + number(3, _VERDICT_REGISTER)
 
 
-@dataclass(frozen=True, slots=True)
-class Numgen:
+class Numgen(msgspec.Struct, frozen=True):
     """Load a number below `modulus`: random, or counted up by this very expression (`numgen inc`)."""
 
     modulus: int
@@ -176,8 +167,7 @@ class Numgen:
         return _register(1, self.to) + number(2, self.modulus) + number(3, int(self.random)) + number(4, 0)
 
 
-@dataclass(frozen=True, slots=True)
-class Hash:
+class Hash(msgspec.Struct, frozen=True):
     """Load the Jenkins hash of a 32-bit register, below `modulus`.
 
     The seed is given, so that a client keeps its endpoint on every node and over a restart.
@@ -194,8 +184,7 @@ class Hash:
         return ends + number(4, self.modulus) + number(5, self.seed) + number(6, 0) + number(7, 0)
 
 
-@dataclass(frozen=True, slots=True)
-class Remember:
+class Remember(msgspec.Struct, frozen=True):
     """Put the key in a register into a dynamic set, for `seconds` from now; a full set fails the rule."""
 
     table: str
@@ -208,8 +197,7 @@ class Remember:
         return text(1, self.table) + number(3, 1) + _register(4, self.key) + timeout
 
 
-@dataclass(frozen=True, slots=True)
-class Translate:
+class Translate(msgspec.Struct, frozen=True):
     """Translate the connection's source or destination to the address in a register, and the port in another."""
 
     source: bool
@@ -222,8 +210,7 @@ class Translate:
         return address if self.port is None else address + _register(5, self.port)
 
 
-@dataclass(frozen=True, slots=True)
-class Reject:
+class Reject(msgspec.Struct, frozen=True):
     """Answer with a TCP reset, or with ICMP port unreachable, and drop."""
 
     reset: bool
@@ -233,8 +220,7 @@ class Reject:
         return number(1, 1) if self.reset else number(1, 0) + attribute(2, b"\x03")
 
 
-@dataclass(frozen=True, slots=True)
-class RouteSegmentSize:
+class RouteSegmentSize(msgspec.Struct, frozen=True):
     """Load the TCP segment size that fits the routes of both directions, in the machine's order (`rt mtu`)."""
 
     to: int
@@ -244,8 +230,7 @@ class RouteSegmentSize:
         return _register(1, self.to) + number(2, 3)
 
 
-@dataclass(frozen=True, slots=True)
-class ToNetworkOrder:
+class ToNetworkOrder(msgspec.Struct, frozen=True):
     """Turn the 16-bit number in a register into network order."""
 
     register: int
@@ -256,8 +241,7 @@ class ToNetworkOrder:
         return ends + number(3, 1) + number(4, 2) + number(5, 2)
 
 
-@dataclass(frozen=True, slots=True)
-class LowerSegmentSize:
+class LowerSegmentSize(msgspec.Struct, frozen=True):
     """Write the register into the TCP option MSS; the kernel never raises it."""
 
     register: int

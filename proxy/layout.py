@@ -22,8 +22,9 @@ import socket
 import struct
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from typing import NamedTuple
+
+import msgspec
 
 from .expression import (
     Base,
@@ -98,8 +99,7 @@ class Endpoint(NamedTuple):
         return f"{socket.inet_ntoa(self.address)}-{self.port}"
 
 
-@dataclass(frozen=True, slots=True)
-class Hook:
+class Hook(msgspec.Struct, frozen=True):
     """Where a base chain is called: chain type, hook number (NF_INET_*), priority."""
 
     type: str
@@ -121,8 +121,7 @@ HOOKS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Names:
+class Names(msgspec.Struct, frozen=True):
     """Names of a generation's maps and chains."""
 
     generation: int
@@ -160,8 +159,7 @@ def clients(target: Target, endpoint: Endpoint) -> str:
     return f"clients-{target}-{endpoint}"
 
 
-@dataclass(frozen=True, slots=True)
-class Placement:
+class Placement(msgspec.Struct, frozen=True):
     """What one service port has in the table.
 
     `rules` are those of `chain`; with `shared` the chain is there for all services that name it. `client_sets` are
@@ -172,7 +170,7 @@ class Placement:
     endpoints: tuple[Endpoint, ...]
     chain: str
     shared: bool
-    rules: tuple[Rule, ...] = field(repr=False)
+    rules: tuple[Rule, ...]
     client_sets: tuple[str, ...] = ()
 
     def slots(self) -> dict[bytes, bytes]:
@@ -305,8 +303,7 @@ def hairpin(address: bytes) -> bytes:
     return address + address
 
 
-@dataclass(frozen=True, slots=True)
-class Prefix:
+class Prefix(msgspec.Struct, frozen=True):
     """An IPv4 range: its first address and its mask, as numbers."""
 
     first: int

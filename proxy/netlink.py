@@ -11,7 +11,8 @@ import os
 import socket
 import struct
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 NETLINK_NETFILTER = 12
 SOL_NETLINK, NETLINK_CAP_ACK, NETLINK_EXT_ACK = 270, 10, 11
@@ -40,8 +41,7 @@ class NetlinkError(Exception):
         super().__init__(f"{os.strerror(code)}{f' ({said})' if said else ''}")
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(msgspec.Struct, frozen=True):
     """One request: type (subsystem << 8 | number), flags, address family, attributes; `about` is for errors."""
 
     kind: int

@@ -7,7 +7,8 @@ notes that `nft` reads are written too, so that `nft list table ip edgemesh` sho
 import errno
 import struct
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from . import expression
 from .change import AddChain, AddElements, AddSet, DropChain, DropElements, DropSet, FlushChain, Operation
@@ -95,8 +96,7 @@ _MAP, _TIMEOUT, _DYNAMIC = 0x8, 0x10, 0x20
 _VERDICT_TYPE = 0xFFFFFF00
 
 
-@dataclass(frozen=True, slots=True)
-class Form:
+class Form(msgspec.Struct, frozen=True):
     """Types and sizes of a set: key type and bytes, data type and bytes, flags, cap, notes for nft."""
 
     flags: int

@@ -10,7 +10,8 @@ import errno
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+
+import msgspec
 
 from . import conntrack
 from .change import Contents
@@ -26,8 +27,7 @@ class ProxyError(Exception):
     """The kernel isn't as it should be: what failed, where, what to do next. Calling again repairs."""
 
 
-@dataclass(frozen=True, slots=True)
-class ProxyStatus:
+class ProxyStatus(msgspec.Struct, frozen=True):
     """How it stands: service ports and endpoints that should be, the error that keeps the kernel from it, if any,
     and since when (seconds of the Unix clock) there has been this error, or none."""
 
@@ -90,6 +90,7 @@ class Proxy:
             work()
         except (KernelError, NetlinkError, LayoutError, OSError) as error:
             self._contents = None
+            self.close()  # the next call starts with a socket that has no answers left in it
             said = explain(error)
             if said != self._error:
                 self._error, self._since = said, time.time()

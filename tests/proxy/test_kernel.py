@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import re
 import sys
 from collections import Counter
@@ -11,7 +12,7 @@ import pytest
 
 from e2e.lab.namespaces import Bed, Space
 from proxy.proxy import Proxy, ProxyError
-from proxy.service import NodeNetwork, Policy, Protocol
+from proxy.service import NodeNetwork, Policy, Protocol, ServicePort
 
 from .node import ENVIRONMENT, MESH, NETWORK, PEER, PODS, Agent, Node, Process, service
 
@@ -287,6 +288,38 @@ def test_an_error_is_shown_until_the_next_call_repairs(node: Node, agent: Agent)
     agent.update([])
     assert node.call(node.host, SERVICE) == [["pod2", MESH]]
     assert agent.status() == {"services": 1, "backends": 1, "error": None}
+
+
+def test_after_any_changes_the_kernel_has_what_a_fresh_load_gives(node: Node, agent: Agent) -> None:
+    dice = random.Random(8)
+    there: dict[str, ServicePort] = {}
+    agent.apply()
+    for _ in range(60):
+        name = dice.choice("abcd")
+        if dice.random() < 0.2:
+            there.pop(name, None)
+            agent.update([], [name])
+            continue
+        there[name] = service(
+            name,
+            dice.choice(["10.96.0.1", "10.96.0.2"]),
+            dice.sample([*PODS, PEER], dice.randrange(5)),
+            dice.choice(list(Protocol)),
+            dice.choice(list(Policy)),
+            dice.choice([None, None, 10, 60]),
+        )
+        agent.update([there[name]])
+    assert agent.status()["error"] is None
+    changed = node.tables()
+    agent.apply(*there.values())
+    fresh = node.tables()
+    assert changed != fresh, "another generation"
+    assert _words(changed) == _words(fresh)
+
+
+def _words(listing: str) -> list[str]:
+    """What a listing says, without order and generation."""
+    return sorted(re.sub(r"\.\d+(?=[ ,]|$)", "", re.sub(r"elements = |[{},]", " ", listing), flags=re.M).split())
 
 
 def test_a_saved_ruleset_can_be_loaded(node: Node, agent: Agent) -> None:
