@@ -49,12 +49,6 @@ class AllowedIPs(Generic[Owner]):
         # a new dict, so that a lookup under way in another thread can't put an old answer into it
         self._cache = {}
 
-    def remove(self, owner: Owner, network: Network) -> None:
-        """Take one prefix from an owner; nothing happens when it is not that owner's."""
-        if self._owners.get(network) == owner:
-            self._drop(network)
-            self._cache = {}
-
     def of(self, owner: Owner) -> list[Network]:
         """An owner's prefixes, in the order they were given."""
         return list(self._held.get(owner, ()))

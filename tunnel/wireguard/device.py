@@ -313,7 +313,12 @@ class Device:
             return
         earliest = peer.handshake_sent + REKEY_TIMEOUT
         if now < earliest:
-            if peer.retry_at is not None and peer.retry_at <= now:
+            # as the responder, or a moment ago: what it leads to may come yet, but must not be waited for in vain
+            session = peer.sending(now)
+            if session is not None and session.rekey_at <= now:
+                session.rekey_at = earliest
+            waiting = peer.retry_at is not None or session is None
+            if waiting and (peer.retry_at is None or peer.retry_at <= now):
                 peer.retry_at = earliest + self._jitter()
             return
         peer.wanted = False

@@ -18,30 +18,20 @@ networks: st.SearchStrategy[Network] = st.one_of(
 )
 OWNERS = ["a", "b", "c"]
 owners = st.sampled_from(OWNERS)
-changes = st.one_of(
-    st.tuples(st.just("assign"), owners, st.lists(networks, max_size=4)),
-    st.tuples(st.just("replace"), owners, st.lists(networks, max_size=4)),
-    st.tuples(st.just("remove"), owners, st.lists(networks, max_size=2)),
-)
+changes = st.tuples(owners, st.lists(networks, max_size=4), st.booleans())
 
 
 @given(st.lists(changes, max_size=8), st.lists(st.one_of(v4, v6), min_size=1, max_size=8))
 def test_as_a_naive_search(
-    history: list[tuple[str, str, list[Network]]], asked: list[IPv4Address | IPv6Address]
+    history: list[tuple[str, list[Network], bool]], asked: list[IPv4Address | IPv6Address]
 ) -> None:
     table: AllowedIPs[str] = AllowedIPs()
     naive: dict[Network, str] = {}
-    for kind, owner, prefixes in history:
-        if kind == "remove":
-            for prefix in prefixes:
-                table.remove(owner, prefix)
-                if naive.get(prefix) == owner:
-                    del naive[prefix]
-        else:
-            table.assign(owner, prefixes, replace=kind == "replace")
-            if kind == "replace":
-                naive = {network: other for network, other in naive.items() if other != owner}
-            naive.update(dict.fromkeys(prefixes, owner))
+    for owner, prefixes, replace in history:
+        table.assign(owner, prefixes, replace=replace)
+        if replace:
+            naive = {network: other for network, other in naive.items() if other != owner}
+        naive.update(dict.fromkeys(prefixes, owner))
         for address in asked * 2:  # the second time from what is remembered
             matching = [network for network in naive if address in network]
             best = max(matching, key=lambda network: network.prefixlen, default=None)

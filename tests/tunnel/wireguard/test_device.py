@@ -143,6 +143,8 @@ def test_a_removed_peer_takes_its_sessions_along() -> None:
     network = Network(1)
     a, b = up(network)
     peer = a.device.peers[b.key]
+    session = peer.current
+    assert session is not None
     indices = [keypair.local_index for keypair in peer.keypairs()]
     a.device.initiate(peer, network.now + 10)
     a.device.remove(b.key)
@@ -155,6 +157,9 @@ def test_a_removed_peer_takes_its_sessions_along() -> None:
     a.device.keepalive(peer, network.now + 20)
     assert not a.device.outbox
     assert a.device.deadline() is None
+    # nor can a message that was being opened meanwhile
+    a.device.confirm(session, ELSEWHERE, network.now + 20)
+    assert not a.device.events
     # and its packets are nobody's
     b.send(a, b"ghost")
     network.run(1.0)
