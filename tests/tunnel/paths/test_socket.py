@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.tunnel.bed import PUBLIC, ROOT, line, python, two_nats
+from tests.tunnel.bed import PUBLIC, ROOT, Net, line, python
 from tunnel.paths import stun
 from tunnel.paths.socket import path_filter
 
@@ -111,18 +111,16 @@ with contextlib.closing(PathSocket({PORT})) as paths:
 
 
 @pytest.mark.bed
-def test_beside_an_engine() -> None:
-    with two_nats() as net:
-        net.a.run("ip route del default")
-        process = python(net.a, "-c", "import logging; logging.basicConfig(level=20)\n" + BESIDE)
-        assert line(process) == "True"
-        assert line(process) == "True"
-        assert line(process) == f"True b'hello' ('127.0.0.1', {PORT})"
-        assert line(process) == "False False"
-        assert process.stderr
-        told = process.stderr.read()
-        assert told.count("192.0.2.1") == 1
-        assert "Network is unreachable" in told
+def test_beside_an_engine(net: Net) -> None:
+    process = python(net.public, "-c", "import logging; logging.basicConfig(level=20)\n" + BESIDE)
+    assert line(process) == "True"
+    assert line(process) == "True"
+    assert line(process) == f"True b'hello' ('127.0.0.1', {PORT})"
+    assert line(process) == "False False"
+    assert process.stderr
+    told = process.stderr.read()
+    assert told.count("192.0.2.1") == 1
+    assert "Network is unreachable" in told
 
 
 WITHOUT = """
@@ -136,11 +134,10 @@ except PathSocketError as error:
 
 
 @pytest.mark.bed
-def test_without_privilege_it_says_what_to_do() -> None:
-    with two_nats() as net:
-        drop = ["setpriv", "--bounding-set=-net_raw", "--inh-caps=-all"]
-        process = net.a.popen([*drop, sys.executable, "-c", WITHOUT], env={"PYTHONPATH": str(ROOT)})
-        assert "CAP_NET_RAW" in line(process)
+def test_without_privilege_it_says_what_to_do(net: Net) -> None:
+    drop = ["setpriv", "--bounding-set=-net_raw", "--inh-caps=-all"]
+    process = net.a.popen([*drop, sys.executable, "-c", WITHOUT], env={"PYTHONPATH": str(ROOT)})
+    assert "CAP_NET_RAW" in line(process)
 
 
 PUNCH = f"""
@@ -159,12 +156,11 @@ paths.send(b"\\x07\\0\\0\\0end", there)
 
 
 @pytest.mark.bed
-def test_two_raw_sockets_punch_through_two_nats() -> None:
+def test_two_raw_sockets_punch_through_two_nats(net: Net) -> None:
     """Checksum zero survives masquerading, and the port is kept."""
-    with two_nats() as net:
-        a = python(net.a, "-c", PUNCH, "203.0.114.2")
-        b = python(net.b, "-c", PUNCH, "203.0.113.2")
-        assert line(a) == line(b) == "True"
+    a = python(net.a, "-c", PUNCH, "203.0.114.2")
+    b = python(net.b, "-c", PUNCH, "203.0.113.2")
+    assert line(a) == line(b) == "True"
 
 
 CATCH = f"""
@@ -178,14 +174,13 @@ with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
 
 
 @pytest.mark.bed
-def test_an_ordinary_socket_with_gro_gets_it_through_a_nat() -> None:
-    with two_nats() as net:
-        catcher = python(net.public, "-c", CATCH)
-        assert line(catcher) == "there"
-        send = f"""
+def test_an_ordinary_socket_with_gro_gets_it_through_a_nat(net: Net) -> None:
+    catcher = python(net.public, "-c", CATCH)
+    assert line(catcher) == "there"
+    send = f"""
 from tunnel.endpoint import Address
 from tunnel.paths.socket import PathSocket
 PathSocket({PORT}).send(b"hello", Address("{PUBLIC}", 7000))
 """
-        python(net.a, "-c", send).wait()
-        assert line(catcher) == f"b'hello' ('203.0.113.2', {PORT})"
+    python(net.a, "-c", send).wait()
+    assert line(catcher) == f"b'hello' ('203.0.113.2', {PORT})"

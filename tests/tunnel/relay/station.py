@@ -141,7 +141,6 @@ def probes(station: Station, count: int) -> None:
         station.send(station.train(14_480))
         probe = station.header() + PROBE.to_bytes(4, "little") + bytes(88 + number)
         station.paths.send(probe, station.relay)
-        station.receive()
 
 
 def pump(station: Station, seconds: float) -> None:

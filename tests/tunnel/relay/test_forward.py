@@ -3,13 +3,13 @@
 import os
 import socket
 import struct
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
 
 import pytest
 import trio
 
-from tests.tunnel.bed import PUBLIC, Net, line, python, receive_offload, two_nats
+from tests.tunnel.bed import PUBLIC, Net, line, python, receive_offload
 from tests.tunnel.relay.station import key_of, private_of
 from tunnel.endpoint import CHANNEL, Address
 from tunnel.relay.client import Bound, RelayClient
@@ -166,14 +166,13 @@ def test_a_taken_port_is_named() -> None:
 
 
 @pytest.fixture(scope="module")
-def net() -> Iterator[Net]:
-    with two_nats() as net:
-        line(python(net.public, "-m", "tests.tunnel.relay.serve"))
-        yield net
+def relay(net: Net) -> str:
+    """The address of a relay on the public host."""
+    return line(python(net.public, "-m", "tests.tunnel.relay.serve"))
 
 
 @pytest.mark.bed
-def test_trains_arrive_whole_across_nats(net: Net) -> None:
+def test_trains_arrive_whole_across_nats(net: Net, relay: str) -> None:
     b = python(net.b, "-m", STATION, "2", "1", PUBLIC, "40002", "echo")
     assert line(b) == "up 203.0.114.2 40002"
     sizes = [52, 1448, 1470, 14_480, 40_000, 65_478]
@@ -185,17 +184,17 @@ def test_trains_arrive_whole_across_nats(net: Net) -> None:
 
 
 @pytest.mark.bed
-def test_a_probe_behind_data_reaches_the_raw_socket_alone(net: Net) -> None:
-    """A train and a shorter probe back to back: GRO at the receiver, as a network card does it, must not join them."""
+def test_probes_among_trains_reach_the_raw_socket(net: Net, relay: str) -> None:
+    """Each train has a shorter probe close behind it, and the receiver joins datagrams as a network card does."""
     net.nat_b.run("ip link set dev lan gso_max_segs 1")
     receive_offload(net.b, "eth0")
     d = python(net.b, "-m", STATION, "4", "3", PUBLIC, "40004", "echo")
     assert line(d) == "up 203.0.114.2 40004"
-    c = python(net.a, "-m", STATION, "3", "4", PUBLIC, "40003", "probes", "20")
+    c = python(net.a, "-m", STATION, "3", "4", PUBLIC, "40003", "probes", "60")
     assert line(c) == "up 203.0.113.2 40003"
     bound = line(c).split()
     assert line(d).split() == bound
-    for number in range(20):
+    for number in range(60):
         assert line(d) == f"probe {100 + number} {PUBLIC} 20006"
 
 
@@ -212,5 +211,5 @@ with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
 
 
 @pytest.mark.bed
-def test_stun_tells_the_mapped_address(net: Net) -> None:
+def test_stun_tells_the_mapped_address(net: Net, relay: str) -> None:
     assert line(python(net.a, "-c", ASK)) == "True 203.0.113.2 41000"
