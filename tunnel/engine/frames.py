@@ -57,15 +57,15 @@ class FrameKeys:
     """One session's sealing and opening of frames. Sending members are the sending thread's, receiving members
     the receiving thread's alone."""
 
-    __slots__ = ("_counters", "completed", "highest", "receive", "remote_index", "replay", "send", "sent_parts")
+    __slots__ = ("_counters", "completed", "highest", "receive", "remote_index", "replay", "send", "sent")
 
     def __init__(self, send: Aead, receive: Aead, remote_index: int) -> None:
         self.send = send
         self.receive = receive
         self.remote_index = array("I", [remote_index]) * MAX_PARTS
         self._counters = count()
-        self.sent_parts = 0
-        """Datagrams of frames sent so far."""
+        self.sent = 0
+        """Datagrams that segments went out in: parts of frames, and data messages while frames would be too large."""
         self.replay = Replay()
         self.highest = 0
         """Counters up to the highest that was opened: those that should have come."""
@@ -107,7 +107,7 @@ class Sealer:
         sealed = self._sealed
         keys.send.encrypt_into(nonce(counter), packet, None, sealed[:length])
         parts = -(-length // PAYLOAD)
-        keys.sent_parts += parts
+        keys.sent += parts
         headers = self._relayed if channel else self._direct
         headers.write(parts, keys.remote_index, counter, channel)
         vector = headers.vector[: 2 * parts]

@@ -125,7 +125,7 @@ class Session:
     def told(self, feedback: Feedback) -> None:
         """Take the other end's feedback."""
         if self.sending is not None:
-            self.size.feedback(feedback, self.sending.sent_parts)
+            self.size.feedback(feedback, self.sending.sent)
 
     def _settle(self) -> None:
         cipher = self.agreement.cipher

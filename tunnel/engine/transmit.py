@@ -119,11 +119,15 @@ class Transmitter:
         else:
             session: Session | None = keypair.frames
             keys = session.sending if session else None
-            if session and keys and (share := session.size.packets(data)) > 1:
-                sent = self._send_frames(keys, endpoint, end, share)
-                session.size.progress(keys.sent_parts)
+            if session is None or keys is None:
+                sent, _ = self._send_cut(keypair, endpoint, end)
             else:
-                sent = self._send_cut(keypair, endpoint, end)
+                if (share := session.size.packets(data)) > 1:
+                    sent = self._send_frames(keys, endpoint, end, share)
+                else:
+                    sent, packets = self._send_cut(keypair, endpoint, end)
+                    keys.sent += packets
+                session.size.progress(keys.sent)
         if state.device.sent(peer, keypair, sent, True, now):
             state.initiate(peer)
 
@@ -135,27 +139,28 @@ class Transmitter:
         self._state.udp.send((self._train_view[:length],), endpoint[:2])
         return length
 
-    def _send_cut(self, keypair: Keypair, endpoint: Endpoint, end: int) -> int:
-        """A segment as data messages of single packets, in trains; all messages but the last are of one size."""
+    def _send_cut(self, keypair: Keypair, endpoint: Endpoint, end: int) -> tuple[int, int]:
+        """A segment as data messages of single packets, in trains; all messages but the last are of one size.
+
+        Gives bytes and packets sent.
+        """
         packet, udp, address = self._packet, self._state.udp, endpoint[:2]
-        at = total = stride = count = 0
-        try:
-            for length in cut(self.data, end, packet):
-                padded = _padded(length)
-                packet[length:padded] = _ZEROS[: padded - length]
-                after = self._seal(keypair, endpoint.channel, self._packet_view[:padded], at)
-                count += 1
-                stride = stride or after
-                at = after
-                if count == LARGEST_TRAIN or at + stride > LARGEST_SEND:
-                    udp.send((self._train_view[:at],), address, segment_size(stride))
-                    total += at
-                    at = stride = count = 0
-        except ValueError:
-            return total
+        at = total = packets = stride = count = 0
+        for length in cut(self.data, end, packet):
+            padded = _padded(length)
+            packet[length:padded] = _ZEROS[: padded - length]
+            after = self._seal(keypair, endpoint.channel, self._packet_view[:padded], at)
+            stride = stride or after
+            at = after
+            count += 1
+            packets += 1
+            if count == LARGEST_TRAIN or at + stride > LARGEST_SEND:
+                udp.send((self._train_view[:at],), address, segment_size(stride))
+                total += at
+                at = stride = count = 0
         if at:
             udp.send((self._train_view[:at],), address, segment_size(stride) if count > 1 else None)
-        return total + at
+        return total + at, packets
 
     def _send_frames(self, keys: FrameKeys, endpoint: Endpoint, end: int, share: int) -> int:
         """A segment as frames of about `share` packets."""
