@@ -5,7 +5,7 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tunnel.paths.punch import HURRIES, LEAD, SILENCE, VOLLEYS, Punch, plan
+from tunnel.paths.punch import HURRIES, HURRIES_IN, LEAD, SILENCE, VOLLEYS, Punch, plan
 
 
 def test_later_rounds_keep_silence_and_swap_who_is_first() -> None:
@@ -60,3 +60,15 @@ def test_news_can_not_make_a_storm(steps: list[float]) -> None:
         punch.hurry(now)
         rounds += punch.begun(now, leads=False) is not None
     assert rounds <= HURRIES * (now / 2.0 + 1) + 1
+
+
+@given(st.lists(st.floats(0, 0.1), min_size=50, max_size=200))
+def test_demands_of_a_peer_can_not_make_a_storm(steps: list[float]) -> None:
+    punch = Punch(0.0)
+    now, volleys = 0.0, 0
+    for step in steps:
+        now += step
+        punch.join(now)
+        volleys += punch.due(now)
+    assert volleys <= len(VOLLEYS) * HURRIES * (now / HURRIES_IN + 1)
+    assert punch.deadline() <= now + HURRIES_IN, "nor put the next round off for long"
