@@ -17,6 +17,7 @@ import os
 import signal
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 
 import trio
@@ -30,7 +31,7 @@ from edgemesh.plan.records import zones
 from edgemesh.snapshot import Affected
 from edgemesh.snapshot_file import SnapshotFile, encode
 from proxy.proxy import Proxy, ProxyError, probe
-from proxy.service import NodeNetwork
+from proxy.service import NodeNetwork, ServicePort
 from sync.client.manifests import Manifests
 from tunnel.control.uapi import UapiEngine
 from tunnel.endpoint import Address
@@ -113,8 +114,7 @@ class Agent:
             nursery.start_soon(self._save)
             # whole, so that a resolver which serves an older table never has less than one of them
             self._resolver.set(zones(self._config), {name.name: name for name in known.names})
-            ports = {port.name: port for port in known.ports}
-            await self._rules(lambda: (self._proxy.set_network(self._network()), self._proxy.apply(ports)))
+            await self._rules(partial(self._load_rules, known.ports))
             nursery.start_soon(self._keep_rules)
             if self._manifests:
                 nursery.start_soon(self._follow, self._manifests)
@@ -186,7 +186,7 @@ class Agent:
 
     # the kernel
 
-    async def _rules(self, work: Callable[[], object]) -> None:
+    async def _rules(self, work: Callable[[], None]) -> None:
         """Change the service rules; what fails is tried again by `_keep_rules`.
 
         In a thread, as a large load takes a while; the lock keeps changes in their order.
@@ -198,6 +198,10 @@ class Agent:
                 await trio.to_thread.run_sync(work)
             except ProxyError as error:
                 log.error("%s", error)
+
+    def _load_rules(self, ports: list[ServicePort]) -> None:
+        self._proxy.set_network(self._network())
+        self._proxy.apply({port.name: port for port in ports})
 
     async def _keep_rules(self) -> None:
         """Try again what failed."""

@@ -149,6 +149,11 @@ class Mesh:
         return "; ".join(filter(None, (*self._troubles.values(), *refusals)))
 
     @property
+    def connected(self) -> bool:
+        """Whether the engine answered when it was last asked."""
+        return self._state is not None and not self._troubles.get("engine")
+
+    @property
     def buffers(self) -> tuple[int, int]:
         """Receive and send buffer that the engine got, in bytes; (0, 0) where it can't say."""
         return self._state.buffers if self._state else (0, 0)
