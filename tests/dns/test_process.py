@@ -117,7 +117,10 @@ def process(host: Space, folder: Path) -> Iterator[Process]:
     assert upstream.stdout.readline() == "ready\n"
     running = Process(host, folder)
     # the address comes after the process: the agent makes the device when it starts
-    time.sleep(0.2)
+    limit = time.monotonic() + 10
+    while not (folder / "sock").exists():
+        assert time.monotonic() < limit, running.log.read_text()
+        time.sleep(0.01)
     host.run(f"ip address replace {LISTEN}/32 dev lo")
     try:
         yield running.answering()
