@@ -14,7 +14,7 @@ import ctypes
 import os
 import socket
 from collections.abc import Callable
-from errno import EAGAIN, EINTR
+from errno import EAGAIN, ECONNREFUSED, EINTR, ENETDOWN, ENOBUFS, ENOMEM
 from struct import Struct
 
 from dns import wire
@@ -31,6 +31,8 @@ ROUNDS = 4
 Address = tuple[str, int] | tuple[str, int, int, int]
 Ask = Callable[[bytes, Address], bytes | None]
 
+_PASSING = frozenset({EAGAIN, EINTR, ECONNREFUSED, ENETDOWN, ENOBUFS, ENOMEM})
+"""What receiving may say now and not the next time; anything else would be our own fault."""
 _NAME = 28
 """sizeof(struct sockaddr_in6), the larger of the two."""
 _V4 = Struct("!2xH4s")
@@ -100,7 +102,7 @@ class Datagrams:
         for _ in range(ROUNDS):
             count = _libc.recvmmsg(number, receiving, SLOTS, socket.MSG_DONTWAIT, None)
             if count <= 0:
-                if count < 0 and (code := ctypes.get_errno()) not in (EAGAIN, EINTR):
+                if count < 0 and (code := ctypes.get_errno()) not in _PASSING:
                     raise OSError(code, os.strerror(code))
                 return
             self._answer(count, resolver, ask)

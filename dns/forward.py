@@ -216,13 +216,17 @@ class Forwarder:
             self.failed(number, f"a malformed answer: {fault}", now)
             return
         same = (response.name, response.type) == pending.question
-        unread = response.type == 0 and response.rcode in (wire.FORMERR, wire.NOTIMP, wire.REFUSED, wire.SERVFAIL)
-        if not same and not unread:
+        # some servers leave the question out of refusals and of truncated answers, which hold nothing to believe
+        empty = response.type == 0 and (response.flags & wire.TC or response.rcode in _WITHOUT_QUESTION)
+        if not same and not empty:
+            return
+        if response.flags & wire.TC and attempt.tcp:
+            self.failed(number, "an answer truncated even over TCP", now)
             return
         upstream = attempt.upstream
         upstream.answered(now - attempt.started)
         self._end(number)
-        if response.flags & wire.TC and not attempt.tcp:
+        if response.flags & wire.TC:
             self._send(pending, upstream, now, tcp=True)
         elif response.rcode in (wire.FORMERR, wire.NOTIMP) and attempt.edns:
             upstream.edns = False  # it knows no EDNS (RFC 6891, 7)
@@ -336,3 +340,4 @@ class Forwarder:
 
 
 _NEVER = float("inf")
+_WITHOUT_QUESTION = frozenset({wire.FORMERR, wire.NOTIMP, wire.REFUSED, wire.SERVFAIL})

@@ -3,8 +3,9 @@
 A name is kept as the MessagePack of its `Name`, a fifth of the memory of its objects, under its wire form; an answer
 is worked out when it is first asked for (`compiled` keeps its bytes). `revision` changes with every change.
 
-Invariants: everything kept is valid (a bad name is reported and skipped, the others are taken); `_above` counts, for
-every name above a kept one, how many names stand below it, so that an empty non-terminal is known to exist (RFC 8020).
+Invariants: everything kept is valid (a bad name is reported and skipped, the others are taken); `_below` has, for
+every name with others below it, how many stand directly below, so that an empty non-terminal is known to exist
+(RFC 8020).
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ MAX_NAMES = 262_144
 _SRV = Struct("!HHH")
 _SOA = Struct("!IIIII")
 _ANY = (wire.A, wire.AAAA, wire.SRV, wire.PTR, wire.CNAME)
+"""The types there are, in the order of the fields of `Name`."""
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(Name).decode
@@ -57,7 +59,7 @@ class Table:
         self.zones: dict[WireName, Zone] = {}
         self.names: dict[WireName, bytes] = {}
         self.revision = 0
-        self._above: dict[WireName, int] = {}
+        self._below: dict[WireName, int] = {}
 
     def replace(self, zones: Iterable[Zone], names: Iterable[Name]) -> list[str]:
         """Become these zones and names; returns what is wrong with those that were skipped."""
@@ -101,20 +103,20 @@ class Table:
         key = None
         try:
             key = wire.to_wire(name.name)
+            packed = _encode(name)
+            before = self.names.get(key)
+            if before == packed:
+                return key, ""
             _check(name, key)
         except Malformed as fault:
             if key in self.names:
                 self._drop(key)
             return key, str(fault)
-        packed = _encode(name)
-        before = self.names.get(key)
-        if before == packed:
-            return key, ""
         if before is None:
             if len(self.names) >= MAX_NAMES:
                 return key, f"name {name.name!r}: {MAX_NAMES} names are kept already"
-            for above in _strictly_above(key):
-                self._above[above] = self._above.get(above, 0) + 1
+            if key not in self._below:
+                self._hang(key)
         self.names[key] = packed
         self.revision += 1
         return key, ""
@@ -123,11 +125,23 @@ class Table:
         if self.names.pop(key, None) is None:
             return
         self.revision += 1
+        if key in self._below:
+            return
         for above in _strictly_above(key):
-            if self._above[above] == 1:
-                del self._above[above]
-            else:
-                self._above[above] -= 1
+            if self._below[above] > 1:
+                self._below[above] -= 1
+                return
+            del self._below[above]
+            if above in self.names:
+                return
+
+    def _hang(self, key: WireName) -> None:
+        """Count a name that begins to exist below the one above it, which may begin to exist by that."""
+        for above in _strictly_above(key):
+            known = self._below.get(above, 0)
+            self._below[above] = known + 1
+            if known or above in self.names:
+                return
 
     def find(self, name: WireName, kind: int) -> Answer | None:
         """The answer to a question, None when it is upstream's to give."""
@@ -162,7 +176,7 @@ class Table:
         return next((above for above in wire.parents(name) if above in self.zones), None)
 
     def _exists(self, name: WireName) -> bool:
-        return name in self._above or name in self.zones or self._pod_address(name) is not None
+        return name in self._below or name in self.zones or self._pod_address(name) is not None
 
     def _soa(self, zone: WireName, ttl: int) -> Record:
         """A zone's SOA; as TTL the one that its use wants (RFC 2308, 3)."""
@@ -214,11 +228,14 @@ def _strictly_above(key: WireName) -> Iterator[WireName]:
 
 def _check(name: Name, key: WireName) -> None:
     """Raise Malformed where the data of a name are not what they should be."""
-    others = [kind for kind in _ANY[:-1] if _records(name, key, kind)]
+    given = (name.a, name.aaaa, name.srv, name.ptr)
     if name.cname:
-        if others:
+        if any(given):
             raise Malformed(f"name {name.name!r}: a CNAME excludes other data (RFC 1034, 3.6.2)")
         _records(name, key, wire.CNAME)
+    for kind, values in zip(_ANY, given, strict=False):
+        if values:
+            _records(name, key, kind)
     if not 0 <= name.ttl < 1 << 31:
         raise Malformed(f"name {name.name!r}: a TTL of {name.ttl}")
 

@@ -12,6 +12,7 @@ import socket
 from collections.abc import Callable
 from select import EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT
 
+from dns import wire
 from dns.loop import Loop
 
 IDLE = 10.0
@@ -78,27 +79,18 @@ class Connection:
         self._work()
 
     def _work(self) -> None:
-        """Answer what is whole, send what can be sent, and wait for the right thing."""
-        at = 0
-        while not self._full() and len(self._received) - at >= 2:
-            end = at + 2 + int.from_bytes(self._received[at : at + 2], "big")
-            if len(self._received) < end:
+        """Send and answer as much as can be, and wait for the right thing."""
+        while True:
+            if self._unsent:
+                try:
+                    del self._unsent[: self._sock.send(self._unsent)]
+                except BlockingIOError:
+                    pass
+                except OSError:
+                    self.close()
+                    return
+            if not self._answer():
                 break
-            self._open += 1
-            reply = self._server.ask(bytes(self._received[at + 2 : end]), self)
-            at = end
-            if reply is not None:
-                self._open -= 1
-                self._put(reply)
-        del self._received[:at]
-        if self._unsent:
-            try:
-                del self._unsent[: self._sock.send(self._unsent)]
-            except BlockingIOError:
-                pass
-            except OSError:
-                self.close()
-                return
         if self._ended and not self._open and not self._unsent:
             self.close()
             return
@@ -107,6 +99,27 @@ class Connection:
         if events != self._events:
             self._events = events
             self._server.loop.change(self._sock.fileno(), events)
+
+    def _answer(self) -> bool:
+        """Answer the messages that are whole, while there is room; whether there were any."""
+        at = 0
+        while not self._full() and len(self._received) - at >= 2:
+            end = at + 2 + int.from_bytes(self._received[at : at + 2], "big")
+            if len(self._received) < end:
+                break
+            message = bytes(self._received[at + 2 : end])
+            at = end
+            if not wire.is_query(message):  # the client has lost its place in the stream
+                self._ended = True
+                self._received.clear()
+                return False
+            self._open += 1
+            reply = self._server.ask(message, self)
+            if reply is not None:
+                self._open -= 1
+                self._put(reply)
+        del self._received[:at]
+        return at > 0
 
     def _full(self) -> bool:
         return self._open >= MAX_OPEN or len(self._unsent) >= MAX_UNSENT

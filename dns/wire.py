@@ -45,6 +45,7 @@ _HEAD = Struct("!HHHHH")
 _FIXED = Struct("!HHIH")
 _PAIR = Struct("!HH")
 _SOA_NUMBERS = 20
+_LENGTHS = {length: bytes([length]) for length in range(1, 64)}
 _NAME_AFTER = {NS: 0, CNAME: 0, PTR: 0, DNAME: 0, MX: 2, SRV: 6}
 """Types whose data end in one name, and how many bytes stand before it."""
 _COMPRESSED = frozenset({NS, CNAME, PTR})
@@ -100,20 +101,17 @@ def to_wire(text: str) -> WireName:
     """The wire form of a name written with dots, with or without the final one; raises Malformed."""
     if text in ("", "."):
         return ROOT
-    wire = bytearray()
-    for label in text.lower().removesuffix(".").split("."):
-        try:
-            raw = label.encode("ascii")
-        except UnicodeEncodeError:
-            raise Malformed(f"name {text!r}: not ASCII") from None
-        if not 0 < len(raw) < 64:
-            raise Malformed(f"name {text!r}: a label has {len(raw)} bytes, 1 to 63 are allowed")
-        wire.append(len(raw))
-        wire += raw
-    wire.append(0)
+    try:
+        labels = text.lower().removesuffix(".").encode("ascii").split(b".")
+    except UnicodeEncodeError:
+        raise Malformed(f"name {text!r}: not ASCII") from None
+    try:
+        wire = b"".join([_LENGTHS[len(label)] + label for label in labels]) + b"\0"
+    except KeyError as fault:
+        raise Malformed(f"name {text!r}: a label has {fault} bytes, 1 to 63 are allowed") from None
     if len(wire) > MAX_NAME:
         raise Malformed(f"name {text!r}: {len(wire)} bytes, {MAX_NAME} are allowed")
-    return WireName(bytes(wire))
+    return WireName(wire)
 
 
 def to_text(name: bytes) -> str:
@@ -136,13 +134,16 @@ def parents(name: bytes) -> Iterable[WireName]:
     yield ROOT
 
 
+def is_query(message: bytes) -> bool:
+    """Whether this may be answered: a whole header, and not itself a response (two servers would else never end)."""
+    return len(message) >= HEADER and not message[2] & QR >> 8
+
+
 def parse_query(message: bytes) -> Query | None:
     """Read a client's message; None for what must not be answered at all: no whole header, or itself a response."""
-    if len(message) < HEADER:
+    if not is_query(message):
         return None
     ident, flags, questions, answers, authority, additional = _HEADER.unpack_from(message)
-    if flags & QR:
-        return None
     if flags & OPCODE:
         return Query(ident, flags, NOTIMP)
     if questions != 1 or answers or authority:

@@ -17,10 +17,10 @@ import os
 import signal
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 
 import trio
-from tunnel.mesh import Mesh
 
 from dns.client import ResolverClient
 from edgemesh import status
@@ -30,12 +30,13 @@ from edgemesh.plan.planner import Difference, Planner
 from edgemesh.plan.records import zones
 from edgemesh.snapshot import Affected
 from edgemesh.snapshot_file import SnapshotFile, encode
-from proxy.proxy import Proxy, ProxyError
-from proxy.service import NodeNetwork
+from proxy.proxy import Proxy, ProxyError, probe
+from proxy.service import NodeNetwork, ServicePort
 from sync.client.manifests import Manifests
 from tunnel.control.uapi import UapiEngine
 from tunnel.endpoint import Address
 from tunnel.links import LinkError, Links, enable_forwarding
+from tunnel.mesh import Mesh
 from tunnel.paths.socket import PathSocket
 from tunnel.peer import LocalNode, PathKind, PeerPath
 
@@ -96,9 +97,12 @@ class Agent:
         self._unsaved = trio.Event()
 
     async def run(self) -> None:
-        """Serve this node; raises AgentError when another agent runs here."""
+        """Serve this node; raises AgentError when another agent runs here, or the kernel will not have it."""
+        if self._config.proxy and (problem := probe()):
+            raise AgentError(problem)
         listener = await self._listen()
-        self._apply_nodes(self._planner.update(self._snapshot, Affected(set(), self._snapshot.everything().nodes)))
+        known = self._planner.update(self._snapshot, self._snapshot.everything())
+        self._apply_nodes(known)
         async with trio.open_nursery() as nursery:
             if self._config.tunnel:
                 await nursery.start(_started, self._mesh.run)
@@ -108,9 +112,9 @@ class Agent:
             nursery.start_soon(self._keep_devices)
             nursery.start_soon(self._serve_status, listener)
             nursery.start_soon(self._save)
-            services = Affected(self._snapshot.everything().services, set())
-            self._resolver.set(zones(self._config), {})
-            await self._apply(self._planner.update(self._snapshot, services))
+            # whole, so that a resolver which serves an older table never has less than one of them
+            self._resolver.set(zones(self._config), {name.name: name for name in known.names})
+            await self._rules(partial(self._load_rules, known.ports))
             nursery.start_soon(self._keep_rules)
             if self._manifests:
                 nursery.start_soon(self._follow, self._manifests)
@@ -143,10 +147,12 @@ class Agent:
 
     async def _apply(self, difference: Difference) -> None:
         """Bring a difference to the resolver, the kernel and the tunnels."""
-        self._apply_nodes(difference)
+        if difference.mesh is not None:
+            self._apply_nodes(difference)
+            await self._rules(lambda: self._proxy.set_network(self._network()))
         if difference.names or difference.names_gone:
             self._resolver.update(difference.names, difference.names_gone)
-        if self._config.proxy and (difference.ports or difference.ports_gone):
+        if difference.ports or difference.ports_gone:
             await self._rules(lambda: self._proxy.update(difference.ports, difference.ports_gone))
 
     def _apply_nodes(self, difference: Difference) -> None:
@@ -183,14 +189,19 @@ class Agent:
     async def _rules(self, work: Callable[[], None]) -> None:
         """Change the service rules; what fails is tried again by `_keep_rules`.
 
-        In a thread, as a first load takes a while; the lock keeps changes in their order.
+        In a thread, as a large load takes a while; the lock keeps changes in their order.
         """
+        if not self._config.proxy:
+            return
         async with self._kernel:
             try:
-                self._proxy.set_network(self._network())
-                await trio.to_thread.run_sync(work) if self._proxy.status().services == 0 else work()
+                await trio.to_thread.run_sync(work)
             except ProxyError as error:
                 log.error("%s", error)
+
+    def _load_rules(self, ports: list[ServicePort]) -> None:
+        self._proxy.set_network(self._network())
+        self._proxy.apply({port.name: port for port in ports})
 
     async def _keep_rules(self) -> None:
         """Try again what failed."""
@@ -268,8 +279,10 @@ class Agent:
                 try:
                     await other.connect(path)
                     raise AgentError(f"another agent runs here: it answers on {path}")
-                except (FileNotFoundError, ConnectionRefusedError):
-                    Path(path).unlink(missing_ok=True)
+                except FileNotFoundError:
+                    pass
+                except ConnectionRefusedError:
+                    os.unlink(path)  # left by an agent that was killed
             listening = trio.socket.socket(trio.socket.AF_UNIX)
             await listening.bind(path)
             os.chmod(path, 0o600)

@@ -6,9 +6,12 @@ other is refused with the reason. Work is proportional to n log n for n ranges.
 
 import bisect
 import ipaddress
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from typing import TypeAlias
 
 from tunnel.peer import LocalNode, Peer
+
+Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 class _Ranges:
@@ -20,15 +23,15 @@ class _Ranges:
 
     def owner(self, cidr: str) -> str | None:
         """Whose range this one overlaps; None for nobody's. Raises ValueError for what is no network."""
-        family, first, last = _span(cidr)
+        family, first, last = _span(ipaddress.ip_network(cidr, strict=False))
         after = bisect.bisect_right(self._starts, (family, last))
         if after and self._starts[after - 1][0] == family and self._ends[after - 1][0] >= first:
             return self._ends[after - 1][1]
         return None
 
-    def add(self, cidr: str, owner: str) -> None:
+    def add(self, network: Network, owner: str) -> None:
         """Take a range that overlaps none."""
-        family, first, last = _span(cidr)
+        family, first, last = _span(network)
         at = bisect.bisect(self._starts, (family, first))
         self._starts.insert(at, (family, first))
         self._ends.insert(at, (last, owner))
@@ -41,7 +44,7 @@ def admit(node: LocalNode, own_key: bytes, peers: Mapping[str, Peer]) -> tuple[d
     keys = {own_key: node.name}
     ranges = _Ranges()
     if node.mesh_address:
-        ranges.add(node.mesh_address, node.name)
+        ranges.add(ipaddress.ip_network(node.mesh_address), node.name)
     for name in sorted(peers):
         peer = peers[name]
         reason = _conflict(peer, keys, ranges)
@@ -50,9 +53,8 @@ def admit(node: LocalNode, own_key: bytes, peers: Mapping[str, Peer]) -> tuple[d
             continue
         taken[name] = peer
         keys[peer.public_key] = name
-        for cidr in dict.fromkeys(peer.allowed_ips):
-            if ranges.owner(cidr) is None:
-                ranges.add(cidr, name)
+        for network in _disjoint(peer.allowed_ips):
+            ranges.add(network, name)
     return taken, refused
 
 
@@ -71,6 +73,13 @@ def _conflict(peer: Peer, keys: Mapping[bytes, str], ranges: _Ranges) -> str:
     return ""
 
 
-def _span(cidr: str) -> tuple[int, int, int]:
-    network = ipaddress.ip_network(cidr, strict=False)
+def _disjoint(cidrs: Iterable[str]) -> list[Network]:
+    """A peer's own ranges, which may overlap one another, as ranges that do not."""
+    networks = [ipaddress.ip_network(cidr, strict=False) for cidr in cidrs]
+    four = ipaddress.collapse_addresses(n for n in networks if isinstance(n, ipaddress.IPv4Network))
+    six = ipaddress.collapse_addresses(n for n in networks if isinstance(n, ipaddress.IPv6Network))
+    return [*four, *six]
+
+
+def _span(network: Network) -> tuple[int, int, int]:
     return network.version, int(network.network_address), int(network.broadcast_address)

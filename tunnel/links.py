@@ -119,7 +119,8 @@ class Links:
     def apply_routes(self, device: str, desired: Mapping[str, str]) -> int:
         """Make our routes through `device` these: destination CIDR → source address ("" for none).
 
-        Only differences are written; their number is returned. Raises NoDevice.
+        Only differences are written; their number is returned. A route that is refused keeps no other from being
+        written; LinkError then tells the first. Raises NoDevice.
         """
         index = self.device(device).index
         wanted = {_network(destination): source for destination, source in desired.items()}
@@ -128,12 +129,24 @@ class Links:
             for route in self._routes()
             if route.protocol == ROUTE_PROTOCOL and route.device == index
         }
-        stale = [destination for destination in present if destination not in wanted]
-        for destination in stale:
-            self._route(device, index, rt.DELROUTE, 0, destination, present[destination])
-        changed = [item for item in wanted.items() if present.get(item[0]) != item[1]]
-        for destination, source in changed:
-            self._route(device, index, rt.NEWROUTE, rt.CREATE | rt.REPLACE, destination, source)
+        stale = [(rt.DELROUTE, 0, *item) for item in present.items() if item[0] not in wanted]
+        changed = [
+            # only our own is replaced; where another's is in the way, that is said
+            (rt.NEWROUTE, rt.REPLACE if destination in present else rt.CREATE | rt.EXCLUDE, destination, source)
+            for destination, source in wanted.items()
+            if present.get(destination) != source
+        ]
+        refused: list[LinkError] = []
+        for kind, flags, destination, source in stale + changed:
+            try:
+                self._route(device, index, kind, flags, destination, source)
+            except NoDevice:
+                raise
+            except LinkError as error:
+                refused.append(error)
+        if refused:
+            more = f" (and {len(refused) - 1} more)" if len(refused) > 1 else ""
+            raise LinkError(f"{refused[0]}{more}") from refused[0]
         return len(stale) + len(changed)
 
     def routes(self, device: str) -> dict[str, str]:

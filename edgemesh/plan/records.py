@@ -77,7 +77,7 @@ def _headless(service: Service, base: str, slices: Iterable[EndpointSlice], mesh
 
 
 def _hostname(target: Target) -> str:
-    return target.hostname.lower() or target.address.replace(".", "-").replace(":", "-")
+    return target.hostname or target.address.replace(".", "-").replace(":", "-")
 
 
 def _addressed(name: str, addresses: Iterable[str]) -> Name:

@@ -168,13 +168,14 @@ class Manifests:
         try:
             names = [name for name in os.listdir(self.directory) if _wanted(name)]
         except OSError as error:
+            self._vanished.clear()  # its files went with it
             self._tell(f"can't be read: {error.strerror}")
             return
         if afresh and self.files and not names:
-            trouble = "has no manifests"
-        self._tell(trouble)
-        if trouble and not names:
+            self._vanished.clear()
+            self._tell("has no manifests")
             return
+        self._tell(trouble)
         self._note({*names, *self.files})
 
     def _tell(self, trouble: str) -> None:

@@ -98,11 +98,11 @@ class UapiEngine:
         The keepalive interval is switched off and on again, which makes an engine send a keepalive at once (and a
         handshake where there is no session): so the new way is tried even when the tunnel is idle.
         """
-        lines = [f"public_key={public_key.hex()}", "update_only=true", *self._endpoint_lines(endpoint, pinned)]
-        keepalive = self._keepalives.get(public_key, 0)
-        if keepalive:
-            lines += ["persistent_keepalive_interval=0", f"persistent_keepalive_interval={keepalive}"]
-        await self._set(lines)
+        peer = [f"public_key={public_key.hex()}", "update_only=true"]
+        endpoint_lines = self._endpoint_lines(endpoint, pinned)
+        keepalive = f"persistent_keepalive_interval={self._keepalives.get(public_key, 0)}"
+        # two changes of one peer, as only the last value of a key in one change counts
+        await self._set([*peer, "persistent_keepalive_interval=0", *peer, *endpoint_lines, keepalive])
 
     async def state(self) -> DeviceState:
         """Read counters, endpoints and handshake times."""
@@ -179,7 +179,8 @@ class UapiEngine:
     async def _open(self) -> None:
         """Connect, and find out whether the engine has our keys: set them on a peer that is not there."""
         await self._dial()
-        probe = ("set=1", f"public_key={os.urandom(32).hex()}", "update_only=true", "pinned=false", "channel=0")
+        nobody = (f"public_key={os.urandom(32).hex()}", "update_only=true")
+        probe = ("set=1", *nobody, "endpoint=127.0.0.1:9", "channel=0", "pinned=false")
         self.channels = ("errno", "0") in await self._exchange(probe)
         if not self.channels:
             # the rest of a refused operation may be read as another one

@@ -232,13 +232,13 @@ class Chooser(Pair):
 
     def _choose(self, way: Way, stage: Stage, reason: str, now: float) -> None:
         self.number += 1
+        self._use(way, reason, now)
         self.stage = stage
         self._chosen = self._heard = False
         self._proof = None
         self._unanswered_since = None
         proving = stage is Stage.PROVING
         self._deadline = now + PROOF + 4 * (way.round_trip or 0.0) if proving else math.inf
-        self._use(way, reason, now)
         self._say.start()
 
     def _gone(self, now: float) -> None:
@@ -342,10 +342,10 @@ class Follower(Pair):
             return
         if self.current is not None and self.current.origin is not Origin.RELAY:
             self._punch.lost(now)
+        self._use(relays[0], reason, now)
         self._offer = None
         self._proof = None
         self._used = now
-        self._use(relays[0], reason, now)
         self._astray = self.number > 0
         if self._astray:
             self._lost.start()
@@ -378,9 +378,9 @@ class Follower(Pair):
             self.number = number
             self._astray = False
             self._lost.stop()
+            self._use(way, "", now)
             self._used = now
             self._proof = Proof(now + SETTLE)
-            self._use(way, "", now)
             if way.origin is not Origin.RELAY:
                 self._punch.rest(now, LOOK_AGAIN)
         elif self._proof is not None and way.origin is not Origin.RELAY:
@@ -408,7 +408,7 @@ class Follower(Pair):
 
 
 def pair(own_key: bytes, peer: Peer, epoch: int, random: Callable[[int], bytes], now: float) -> Pair:
-    """This node's end of the pair: the lower public key chooses. `epoch` is random at the node's start."""
+    """This node's end of the pair: the lower public key chooses. `epoch` is random, another for each one made."""
     half = Chooser if own_key < peer.public_key else Follower
     return half(peer, epoch, random, now)
 

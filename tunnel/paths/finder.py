@@ -27,6 +27,9 @@ log = logging.getLogger(__name__)
 MAX_RELAYS = 8
 """Relays that a node registers with: its own first, then its peers'."""
 
+MAX_OUTBOX = 4096
+"""Datagrams that wait for a socket; the oldest go first."""
+
 HURRIED_POLL = 0.1
 BUSY_POLL = 0.2
 IDLE_POLL = 1.0
@@ -39,7 +42,7 @@ class PathFinder:
     """The node's end of all its pairs, and its clients at all relays."""
 
     def __init__(self, private_key: bytes, listen_port: int, random: Callable[[int], bytes], now: float) -> None:
-        self.outbox: deque[tuple[bytes, Address]] = deque()
+        self.outbox: deque[tuple[bytes, Address]] = deque(maxlen=MAX_OUTBOX)
         self.moves: dict[bytes, tuple[Endpoint, bool]] = {}
         """By public key: endpoint, and whether the engine's peer is pinned there."""
         self.changed = False
@@ -48,7 +51,7 @@ class PathFinder:
         self._private = private_key
         self._port = listen_port
         self._random = random
-        self._epoch = int.from_bytes(random(8))
+        self._due: dict[bytes, float] = {}
         self._codec = DatagramCodec(private_key, random)
         self._limit = SourceLimit()
         self._relays: tuple[Address, ...] = ()
@@ -73,7 +76,7 @@ class PathFinder:
         refused = {}
         wanted = {peer.public_key for peer in peers.values()}
         for key in self.pairs.keys() - wanted:
-            del self.pairs[key]
+            del self.pairs[key], self._due[key]
             self._codec.remove(key)
             self.moves.pop(key, None)
         own = self._own()
@@ -85,21 +88,25 @@ class PathFinder:
                 except ValueError:
                     refused[name] = "its key is none of X25519: correct its MeshNode"
                     continue
-                known = self.pairs[peer.public_key] = pair(self.public_key, peer, self._epoch, self._random, now)
+                # a pair that is made anew counts choices from the beginning: only a new epoch says so
+                epoch = int.from_bytes(self._random(8))
+                known = self.pairs[peer.public_key] = pair(self.public_key, peer, epoch, self._random, now)
                 known.carries = self._carries
                 known.set_own(own, now)
             known.set_peer(peer, excluded, now)
+            self._due[peer.public_key] = now
         self._relays = tuple(relays)
         self._set_clients(now)
         return refused
 
-    def adopt(self, state: DeviceState, carries: bool, now: float) -> None:
+    def adopt(self, state: DeviceState, now: float, *, carries: bool) -> None:
         """The engine's state before it is configured; whether it `carries` data through relays by itself."""
         self._carries = carries
         for key, known in self.pairs.items():
             known.carries = carries
             if key in state.peers and known.current is None:
                 known.adopt(state.peers[key], now)
+                self._collect(key, known, now)
 
     def ready(self, now: float) -> None:
         """The engine knows its peers: channels can be bound."""
@@ -128,14 +135,14 @@ class PathFinder:
             return
         known = self.pairs[key]
         known.receive(message, via, now)
-        self._collect(key, known)
+        self._collect(key, known, now)
 
     def state(self, state: DeviceState, now: float) -> None:
         """Take the engine's state."""
         for key, known in self.pairs.items():
             if key in state.peers:
                 known.state(state.peers[key], now)
-                self._collect(key, known)
+                self._collect(key, known, now)
 
     def tick(self, now: float) -> None:
         """Do what is due."""
@@ -145,16 +152,17 @@ class PathFinder:
                 client.tick(now)
                 self._heed(relay, client, now)
         for key, known in self.pairs.items():
-            if known.deadline(now) <= now:
+            if self._due[key] <= now:
                 known.tick(now)
-                self._collect(key, known)
+                self._collect(key, known, now)
                 doubted = known.doubted(now)
-                if doubted is not None and (client := self._clients.get(doubted)) is not None:
-                    client.check(now)
+                asked = self._clients.get(doubted) if doubted else None
+                if asked is not None:
+                    asked.check(now)
 
     def deadline(self, now: float) -> float:
         """When `tick` is due at the latest."""
-        due = [known.deadline(now) for known in self.pairs.values()]
+        due = list(self._due.values())
         due += [client.deadline() or now for client in self._clients.values()]
         return min(due, default=now + 60.0)
 
@@ -204,10 +212,10 @@ class PathFinder:
                         self.pairs[peer].bind(relay, channel, now)
                     else:
                         self.pairs[peer].unbind(relay, now)
-                    self._collect(peer, self.pairs[peer])
+                    self._collect(peer, self.pairs[peer], now)
                 case Unbound(peer, _) if peer in self.pairs:
                     self.pairs[peer].unbind(relay, now)
-                    self._collect(peer, self.pairs[peer])
+                    self._collect(peer, self.pairs[peer], now)
                 case Down(reason):
                     log.warning("relay %s:%d: %s; direct paths stay", *relay, reason)
                     self._unbind(relay, now)
@@ -220,15 +228,16 @@ class PathFinder:
     def _observe(self, relay: Address, observed: Address, now: float) -> None:
         self._observed[relay] = observed
         own = self._own()
-        for known in self.pairs.values():
+        for key, known in self.pairs.items():
             known.set_own(own, now)
+            self._collect(key, known, now)
 
     def _unbind(self, relay: Address, now: float) -> None:
         for key, known in self.pairs.items():
             known.unbind(relay, now)
-            self._collect(key, known)
+            self._collect(key, known, now)
 
-    def _collect(self, key: bytes, known: Pair) -> None:
+    def _collect(self, key: bytes, known: Pair, now: float) -> None:
         while known.outbox:
             message, endpoint = known.outbox.popleft()
             sealed = self._codec.seal(key, message)
@@ -240,3 +249,4 @@ class PathFinder:
             self.moves[key] = move, known.chooser
         self.changed |= known.changed
         known.changed = False
+        self._due[key] = known.deadline(now)

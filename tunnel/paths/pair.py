@@ -51,6 +51,8 @@ class Pair:
         self.outbox: deque[tuple[Message, Endpoint]] = deque()
         self.changed = False
         self.reason = ""
+        self.before = PathKind.NONE
+        """The kind of the last proven way before the one in use."""
         self.since = now
         self.current: Way | None = None
         self.number = 0
@@ -267,6 +269,8 @@ class Pair:
 
     def _use(self, way: Way, reason: str, now: float) -> None:
         before = self.kind, self.endpoint
+        if self.current is None or self.proven:
+            self.before = self.kind
         self.current = way
         self._move = way.endpoint
         self.reason = reason

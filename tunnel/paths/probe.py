@@ -11,7 +11,7 @@ peer alone: a stranger's datagram costs one look-up, and an observer learns no k
 
 Invariants: a pong is exactly as long as its ping (nothing is amplified); nothing but `Malformed` leaves `open`;
 freshness is the receiver's business: a pong counts only for a ping's random id, all else only with the sender's
-`epoch` (random at its start) that such a pong has confirmed.
+`epoch` (random for each life of a pair) that such a pong has confirmed.
 """
 
 import struct
@@ -180,7 +180,10 @@ class DatagramCodec:
 
     def add(self, public_key: bytes) -> None:
         """Know a peer; raises ValueError for a key that yields no secret (a point of low order)."""
-        shared = self._private.exchange(X25519PublicKey.from_public_bytes(public_key))
+        try:
+            shared = self._private.exchange(X25519PublicKey.from_public_bytes(public_key))
+        except ValueError:
+            raise ValueError(f"public key {public_key.hex()} yields no secret") from None
         hint, cipher = _derive(shared, self.public_key, public_key)
         self._sealers[public_key] = WORD + hint, cipher
         hint, cipher = _derive(shared, public_key, self.public_key)

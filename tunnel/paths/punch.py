@@ -25,7 +25,7 @@ LEAD = 1.2
 
 HURRIES = 4
 HURRIES_IN = 2.0
-"""News, which a peer can make, begins no more than so many rounds in so many seconds."""
+"""News and demands, which a peer can make, begin no more than so many rounds in so many seconds."""
 
 _FRESH = (0.0, 2.0, 4.0)
 _AFTER_LOSS = (0.5, 1.0, 1.0, 1.0, 2.0, 2.0, 3.0, 5.0, 5.0, 10.0, 10.0, 15.0)
@@ -53,11 +53,12 @@ def plan(failed: int, *, worked: bool) -> Plan:
 class Punch:
     """The rounds of one end: when the next begins, and the volleys of the one that runs."""
 
-    __slots__ = ("_begun", "_failed", "_mine", "_next", "_recent", "_round", "_theirs", "_volley", "_worked")
+    __slots__ = ("_begun", "_failed", "_joined", "_mine", "_next", "_recent", "_round", "_theirs", "_volley", "_worked")
 
     def __init__(self, now: float) -> None:
         self._round: float | None = now
         self._recent: deque[float] = deque(maxlen=HURRIES)
+        self._joined: deque[float] = deque(maxlen=HURRIES)
         self._begun = now
         self._volley = len(VOLLEYS)
         self._failed = 0
@@ -100,7 +101,12 @@ class Punch:
         return wait
 
     def join(self, at: float) -> None:
-        """Send volleys from that time on."""
+        """Send volleys from that time on; later, when there were HURRIES such rounds a short while ago."""
+        if self._volley == 0 and self._begun >= at:
+            return
+        if len(self._joined) == HURRIES:
+            at = max(at, self._joined[0] + HURRIES_IN)
+        self._joined.append(at)
         self._begun, self._volley = at, 0
 
     def due(self, now: float) -> bool:

@@ -107,7 +107,11 @@ class Relay:
         admit: Callable[[bytes], bool] | None = None,
         task_status: trio.TaskStatus[Address] = trio.TASK_STATUS_IGNORED,
     ) -> None:
-        """Relay until cancelled; gives the address it listens on (port 0: any). Raises RelayError."""
+        """Relay until cancelled; gives the address it listens on (port 0: any). Raises RelayError.
+
+        On a machine with several addresses `listen` is the one that nodes send to: from 0.0.0.0 the kernel answers
+        with the address its route prefers, and a NAT lets no answer in from another than was asked.
+        """
         if admit:
             self.set_admission(admit)
         self._stopping = False

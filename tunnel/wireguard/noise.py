@@ -12,7 +12,6 @@ Invariants: no ephemeral key is used twice (the caller's random bytes make them)
 key of low order) is refused; the final chaining key is not kept, only what can't be led back to it.
 """
 
-from dataclasses import dataclass
 from hashlib import blake2s
 from typing import NamedTuple
 
@@ -143,8 +142,7 @@ class Symmetric:
         return SessionKeys(first, second, exporter) if initiator else SessionKeys(second, first, exporter)
 
 
-@dataclass(frozen=True, slots=True)
-class Initiated:
+class Initiated(NamedTuple):
     """An initiator waiting for the response to its message number `sender`."""
 
     sender: int
@@ -152,8 +150,7 @@ class Initiated:
     symmetric: Symmetric
 
 
-@dataclass(frozen=True, slots=True)
-class Opened:
+class Opened(NamedTuple):
     """An initiation whose static key was read; `timestamp` proves that its sender owns it."""
 
     message: Initiation

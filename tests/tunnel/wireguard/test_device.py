@@ -7,7 +7,8 @@ import pytest
 
 from tests.tunnel.wireguard.network import Network, Node, pair
 from tunnel.endpoint import COOKIE_REPLY, DATA, INITIATION, RESPONSE, Endpoint
-from tunnel.wireguard.device import EVENTS, INITIATION_INTERVAL, OUTBOX, Device, Refused
+from tunnel.wireguard.device import EVENTS, OUTBOX, Device, Refused
+from tunnel.wireguard.handshakes import INITIATION_INTERVAL
 from tunnel.wireguard.limiter import LOAD_BURST
 from tunnel.wireguard.noise import PrivateKey
 from tunnel.wireguard.timers import REKEY_TIMEOUT
@@ -142,6 +143,8 @@ def test_a_removed_peer_takes_its_sessions_along() -> None:
     network = Network(1)
     a, b = up(network)
     peer = a.device.peers[b.key]
+    session = peer.current
+    assert session is not None
     indices = [keypair.local_index for keypair in peer.keypairs()]
     a.device.initiate(peer, network.now + 10)
     a.device.remove(b.key)
@@ -154,6 +157,9 @@ def test_a_removed_peer_takes_its_sessions_along() -> None:
     a.device.keepalive(peer, network.now + 20)
     assert not a.device.outbox
     assert a.device.deadline() is None
+    # nor can a message that was being opened meanwhile
+    a.device.confirm(session, ELSEWHERE, network.now + 20)
+    assert not a.device.events
     # and its packets are nobody's
     b.send(a, b"ghost")
     network.run(1.0)
@@ -294,6 +300,21 @@ def test_outbox_and_events_are_capped() -> None:
     assert len(a.device.outbox) == OUTBOX
     assert a.device.outbox[-1][0] == b.endpoint
     assert a.device.events.maxlen == EVENTS
+
+
+def test_a_device_that_restarts_at_once_is_heard_by_all_its_peers() -> None:
+    """However many handshakes it began in the moment before."""
+    network = Network(1)
+    others = [Node(network, number) for number in range(2, 102)]
+    private = network.random.randbytes(32)
+    for _ in range(2):
+        device = Node(network, 1)
+        device.device.set_private_key(private, network.now)
+        for other in others:
+            other.know(device, endpoint=False)
+            device.know(other, keepalive=25)
+        network.run(0.3)
+        assert len(device.ready) == len(others)
 
 
 # endpoints

@@ -67,6 +67,36 @@ def test_every_initiation_is_a_new_one() -> None:
     assert len({message[8:40] for message in messages}) == len(messages)
 
 
+def test_a_responder_whose_initiator_is_lost_begins_itself() -> None:
+    """A packet is held while the session waits to be confirmed, and what would confirm it never comes."""
+    network = Network(2)
+    a, b = pair(network)
+    a.device.initiate(a.device.peers[b.key], network.now)
+    _, initiation = a.device.outbox.popleft()
+    b.deliver(initiation, Endpoint("198.51.100.7", 4000))
+    b.device.update(b.device.peers[a.key], network.now, endpoint=a.endpoint)
+    b.send(a, b"held")
+    assert b.sent(INITIATION) == []
+    network.run(REKEY_TIMEOUT + 1.0)
+    assert len(b.sent(INITIATION)) == 1
+    assert a.got == [b"held"]
+
+
+def test_a_session_that_should_be_renewed_asks_for_it_once_in_five_seconds() -> None:
+    network = Network(2)
+    a, b = up(network)
+    network.run(REKEY_AFTER_TIME)
+    peer = a.device.peers[b.key]
+    session = peer.sending(network.now)
+    assert session is not None
+    peer.handshake_sent = network.now - 1.0  # as after a response
+    asked = [a.device.sent(peer, session, 100, True, network.now)]
+    a.device.initiate(peer, network.now)
+    asked += [a.device.sent(peer, session, 100, True, network.now + second) for second in (0.0, 1.0, 3.9, 4.1)]
+    assert asked == [True, False, False, False, True]
+    assert not a.device.outbox
+
+
 def test_passive_keepalive_ten_seconds_after_data_without_answer() -> None:
     network = Network(2)
     a, b = up(network)

@@ -1,4 +1,4 @@
-"""Contract with wireguard-go: handshakes begun by either end, with a preshared key, and a packet each way."""
+"""Contract with wireguard-go: handshakes begun by either end, a preshared key, a packet each way, cookies."""
 
 import json
 import os
@@ -72,14 +72,15 @@ def hosts(tmp_path: Path) -> Iterator[tuple[Space, Space]]:
         yield ours, theirs
 
 
-def start(host: Space, tmp_path: Path, *, ping: bool) -> Path:
+def start(host: Space, tmp_path: Path, program: str, *, endpoint: bool, ping: bool = False) -> Path:
+    """Run one of our programs; its output is in the file that comes back."""
     settings = {
         "private_key": OURS.hex(),
         "peer": PrivateKey(THEIRS).public.hex(),
         "preshared_key": PRESHARED.hex(),
         "address": "10.0.0.1",
         "peer_address": "10.0.0.2",
-        "endpoint": ["192.0.2.2", 51820] if ping else None,
+        "endpoint": ["192.0.2.2", 51820] if endpoint else None,
         "ping": ping,
     }
     file = tmp_path / "settings.json"
@@ -87,17 +88,14 @@ def start(host: Space, tmp_path: Path, *, ping: bool) -> Path:
     file.write_text(json.dumps(settings))
     log = tmp_path / "ours.log"
     host.popen(
-        [sys.executable, "-m", "tests.tunnel.wireguard.socket_peer", str(file)],
-        env={"PYTHONPATH": str(ROOT)},
-        log=log,
+        [sys.executable, "-m", f"tests.tunnel.wireguard.{program}", str(file)], env={"PYTHONPATH": str(ROOT)}, log=log
     )
-    wait(log, "listening")
     return log
 
 
 def test_we_begin(hosts: tuple[Space, Space], tmp_path: Path) -> None:
     ours, theirs = hosts
-    log = start(ours, tmp_path, ping=True)
+    log = start(ours, tmp_path, "socket_peer", endpoint=True, ping=True)
     wait(log, "session initiator")
     wait(log, "answered")
     theirs.run("ping -c 1 -W 5 10.0.0.1")
@@ -107,8 +105,16 @@ def test_we_begin(hosts: tuple[Space, Space], tmp_path: Path) -> None:
 
 def test_they_begin_and_we_learn_where_they_are(hosts: tuple[Space, Space], tmp_path: Path) -> None:
     ours, theirs = hosts
-    log = start(ours, tmp_path, ping=False)
+    log = start(ours, tmp_path, "socket_peer", endpoint=False)
+    wait(log, "listening")
     theirs.run("ping -c 1 -W 5 10.0.0.1")
     wait(log, "session responder")
     wait(log, "asked")
     assert "rejected" not in log.read_text()
+
+
+def test_under_load_it_sends_a_cookie_and_takes_ours(hosts: tuple[Space, Space], tmp_path: Path) -> None:
+    ours, _ = hosts
+    log = start(ours, tmp_path, "socket_flood", endpoint=True)
+    wait(log, "cookie")
+    wait(log, "session")
