@@ -22,6 +22,7 @@ import socket
 import struct
 import sys
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import NamedTuple
 
 import msgspec
@@ -215,6 +216,7 @@ def _pick(policy: Policy, modulus: int, to: int, seed: int = 0) -> Rule:
     return (Numgen(modulus, policy is Policy.RANDOM, to),)
 
 
+@lru_cache(maxsize=256)
 def _balance(policy: Policy, count: int, names: Names) -> Rule:
     return (*_service_key(), *_pick(policy, count, 3), Lookup(names.slots, 0, 0), Translate(False, 0, 1))
 
