@@ -13,8 +13,9 @@ import os
 import socket
 import struct
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from tunnel import rtnetlink as rt
 
@@ -58,8 +59,7 @@ class NoDevice(LinkError):
     """The device is not there (now): wait for it (`changes`), then apply all again."""
 
 
-@dataclass(frozen=True, slots=True)
-class Device:
+class Device(msgspec.Struct, frozen=True):
     """A network device. `kind` is the kernel's (`bridge`, `tun`, ...), empty for plain hardware."""
 
     index: int
@@ -69,8 +69,7 @@ class Device:
     mtu: int
 
 
-@dataclass(frozen=True, slots=True)
-class _Route:
+class _Route(msgspec.Struct, frozen=True):
     destination: str
     device: int
     source: str
