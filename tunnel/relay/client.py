@@ -62,7 +62,7 @@ class Up(msgspec.Struct, frozen=True):
 
 
 class Down(msgspec.Struct, frozen=True):
-    """The relay does not answer any more; every channel is void until the next Bound. The client goes on trying."""
+    """The relay does not answer (any more); channels are void until the next Bound. The client goes on trying."""
 
     reason: str
 
@@ -152,6 +152,7 @@ class RelayClient:
         self._attempt: _Attempt | None = None
         self._attempted = float("-inf")
         self._refused: Reason | None = None
+        self._down = False
         self._recent: deque[bytes] = deque(maxlen=16)
         self._started = False
 
@@ -214,7 +215,7 @@ class RelayClient:
         due = []
         if self._attempt:
             due.append(self._attempt.retry.due)
-        if self._attempt and self._session:
+        if self._attempt and self._impatient:
             due.append(self._attempt.started + PATIENCE)
         if self._session:
             due.append(self._session.sign.due)
@@ -229,14 +230,24 @@ class RelayClient:
 
     # Registration
 
+    @property
+    def _impatient(self) -> bool:
+        """Whether an attempt's silence is still to be told."""
+        return bool(self._session) or not (self._down or self._refused)
+
     def _begin(self, now: float) -> None:
         self._attempt = _Attempt(self._random(NONCE), now, _Retry(now))
         self._attempted = now
 
     def _try(self, attempt: _Attempt, now: float) -> None:
         """Send Hello or Prove when due; a challenge grown old is asked for anew."""
-        if self._session and now >= attempt.started + PATIENCE:
-            self._lose(f"relay {_shown(self.relay)} has forgotten this node and does not answer", now)
+        if now >= attempt.started + PATIENCE and self._impatient:
+            if self._session:
+                self._lose(f"relay {_shown(self.relay)} has forgotten this node and does not answer", now)
+            else:
+                self._down = True
+                why = f"has not answered: does it run, and is UDP port {self.relay.port} open to it?"
+                self.events.append(Down(f"relay {_shown(self.relay)} {why}"))
         if now < attempt.retry.due:
             return
         if attempt.prove and now >= attempt.proved + COOKIE_LIFE / 2:
@@ -270,6 +281,7 @@ class RelayClient:
         sign = _Retry(now + self._jitter(KEEPALIVE))
         self._session = _Session(attempt.keys, message.observed, message.number, attempt.sent, sign)
         self._attempt = self._refused = None
+        self._down = False
         if not before:
             self.events.append(Up(message.observed))
         elif before.observed != message.observed:
@@ -321,6 +333,7 @@ class RelayClient:
 
     def _lose(self, reason: str, now: float) -> None:
         self._session = None
+        self._down = True
         self._leaving.clear()
         for peer in self._peers.values():
             peer.channel, peer.present, peer.retry = 0, False, _Retry(now)
