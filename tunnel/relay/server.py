@@ -12,8 +12,8 @@ key only when its challenge was made later, so a replayed proof moves nobody.
 import logging
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
+import msgspec
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from tunnel.endpoint import CHANNEL, CHANNEL_HEADER, RELAY, Address
@@ -56,17 +56,15 @@ STUN_FACTOR = 1.6
 """The most by which an answer of STUN may be longer than its question."""
 
 
-@dataclass(slots=True)
-class _Update:
+class _Update(msgspec.Struct):
     """Channels that a node must hear of: by peer, the number of the message that last said so (0: none yet)."""
 
-    peers: dict[bytes, int] = field(default_factory=dict)
+    peers: dict[bytes, int] = msgspec.field(default_factory=dict)
     due: float = 0.0
     tries: int = 0
 
 
-@dataclass(slots=True)
-class Counts:
+class Counts(msgspec.Struct):
     """What came that was not data of a known route."""
 
     malformed: int = 0
