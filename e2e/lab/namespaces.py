@@ -1,9 +1,16 @@
-"""A private bed: user, mount, PID and network namespaces of its own, and hosts inside it.
+"""A private bed: user, mount, PID and network namespaces of its own, and spaces inside it.
 
-`Bed` starts one outermost process under `unshare`; every host is a holder process inside it with its own
-network, mount, PID and UTS namespaces. All of them end with the outermost one (`--kill-child`, and the PID
-namespace ends with its first process), and that one ends when the pipe to its maker closes: so nothing stays,
-even after `kill -9` of either.
+`Bed` starts one outermost process under `unshare`; every further space (a host, a router, a pod) is a holder
+process inside it with its own network, mount, PID and UTS namespaces. All of them end with the outermost one
+(`--kill-child`, and a PID namespace ends with its first process), and that one ends when the pipe to its maker
+closes: so nothing stays, even after `kill -9` of either.
+
+The machine's files can't be changed from inside, by root neither: every mount is read-only there but the
+directories named as `writable` (by default the one for temporary files). A host made with `disk=True` has
+overlays on /etc and /var/lib whose upper layers lie in the bed's own memory and outlive the host: made again
+under the same name, as after a reboot, it finds them.
+
+Everything is entered by `nsenter --preserve-credentials`, which works for root and for an ordinary user alike.
 """
 
 from __future__ import annotations
@@ -13,29 +20,59 @@ import os
 import shlex
 import signal
 import subprocess
+import tempfile
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
-HOLD = "echo ready; read _"
+HOLD = ("sh", "-c", "echo ready; read _")
 """A holder says that it is there, and ends when its standard input closes."""
 
-PREPARE = """
+PREPARE = r"""
 set -e
 mount --make-rprivate /
+for writable in "$@"; do mount --bind "$writable" "$writable"; done
+while read -r _ _ _ _ point options _; do
+    case $options in rw*) ;; *) continue ;; esac
+    case $point in /dev|/dev/*|/proc|/proc/*|/sys|/sys/*) continue ;; esac
+    point=$(printf %b "$point")
+    for writable in "$@"; do [ "$point" = "$writable" ] && continue 2; done
+    mount -o "remount,bind,ro${options#rw}" "$point" 2>/dev/null || [ "$point" != / ]
+done < /proc/self/mountinfo
 mount -t tmpfs tmpfs /run
-sysctl -qw net.bridge.bridge-nf-call-iptables=0 2>/dev/null || true
+mount -t tmpfs tmpfs /dev/shm 2>/dev/null || true
+mount -t proc proc /proc
+for setting in /proc/sys/net/bridge/bridge-nf-call-*tables; do
+    [ ! -e "$setting" ] || echo 0 > "$setting"
+done
 ip link set lo up
+echo ready; read _
 """
 
-PREPARE_HOST = """
+PREPARE_HOST = r"""
 set -e
+name=$1 disk=$2
+shift 2
+if [ -n "$disk" ]; then
+    for top in etc var/lib; do
+        layer=/run/disks/$name/$top
+        mkdir -p "$layer/upper" "$layer/work"
+        layers=lowerdir=/$top,upperdir=$layer/upper,workdir=$layer/work
+        mount -t overlay overlay -o "$layers,userxattr" "/$top" 2>/dev/null ||
+            mount -t overlay overlay -o "$layers" "/$top"
+    done
+fi
 mount -t proc proc /proc
 mount -t sysfs sysfs /sys
 mount -t tmpfs tmpfs /run
-hostname "$1"
+hostname "$name"
+for setting in /proc/sys/net/bridge/bridge-nf-call-*tables; do
+    [ ! -e "$setting" ] || echo 0 > "$setting"
+done
+echo "0 0" > /proc/sys/net/ipv4/ping_group_range 2>/dev/null || true
 ip link set lo up
-sysctl -qw net.ipv4.ping_group_range="0 0" 2>/dev/null || true
+exec "$@"
 """
 
 
@@ -44,19 +81,28 @@ class BedError(Exception):
 
 
 class Space:
-    """Namespaces held by one process; commands are run inside them."""
+    """Namespaces held by one process; commands are run inside them, and further spaces made inside them."""
 
-    def __init__(self, name: str, holder: subprocess.Popen[str], pid: int) -> None:
+    def __init__(self, name: str, holder: subprocess.Popen[str], pid: int, depth: int) -> None:
         self.name = name
         self.holder = holder
+        """The outside process whose end is the space's; its standard input is the pipe that keeps it."""
         self.pid = pid
+        """The space's first process, as numbered outside."""
+        self.depth = depth
+        """How many PID namespaces deep: the bed is 1, a host in it 2, a pod on that 3."""
         self._children: list[subprocess.Popen[str]] = []
+        self.spaces: dict[str, Space] = {}
 
     def command(self, args: Sequence[str] | str) -> list[str]:
         """The command line that runs `args` (a string goes through a shell) inside."""
         inner = ["sh", "-c", args] if isinstance(args, str) else list(args)
         enter = ["nsenter", "--preserve-credentials", f"--target={self.pid}"]
         return [*enter, "--user", "--mount", "--net", "--pid", "--uts", "--", *inner]
+
+    def path(self, inside: str) -> Path:
+        """A file of the space as it is reached from outside; `inside` is absolute and goes through no link."""
+        return Path(f"/proc/{self.pid}/root{inside}")
 
     def run(
         self,
@@ -74,7 +120,8 @@ class Space:
             text=True,
             timeout=timeout,
             input=input,
-            env={**os.environ, **(env or {})},
+            env=environment(env),
+            start_new_session=True,
         )
         if check and done.returncode:
             shown = args if isinstance(args, str) else shlex.join(args)
@@ -82,7 +129,12 @@ class Space:
         return done
 
     def popen(
-        self, args: Sequence[str] | str, *, env: Mapping[str, str] | None = None, log: Path | None = None
+        self,
+        args: Sequence[str] | str,
+        *,
+        env: Mapping[str, str] | None = None,
+        log: Path | None = None,
+        stdin: int = subprocess.DEVNULL,
     ) -> subprocess.Popen[str]:
         """Start a process that is killed when the space closes. With `log`, both its outputs go there."""
         sink = log.open("a") if log else None
@@ -90,16 +142,53 @@ class Space:
             child = subprocess.Popen(
                 self.command(args),
                 text=True,
-                stdin=subprocess.DEVNULL,
+                stdin=stdin,
                 stdout=sink or subprocess.PIPE,
                 stderr=subprocess.STDOUT if sink else subprocess.PIPE,
-                env={**os.environ, **(env or {})},
+                env=environment(env),
+                start_new_session=True,
             )
         finally:
             if sink:
                 sink.close()
         self._children.append(child)
         return child
+
+    def space(
+        self, name: str, *, disk: bool = False, holder: Sequence[str] = HOLD, env: Mapping[str, str] | None = None
+    ) -> Space:
+        """Make a space inside this one: its own network, mount, PID and UTS namespaces, `lo` up, hostname set.
+
+        `holder` is its first process: it says 'ready' on a line of its own and ends when its input closes.
+        """
+        unshare = ["unshare", "--kill-child", "--mount", "--pid", "--net", "--uts", "--fork"]
+        disk_flag = "disk" if disk else ""
+        held = _hold(self.command([*unshare, "sh", "-c", PREPARE_HOST, "sh", name, disk_flag, *holder]), env)
+        # nsenter forks to enter the PID namespace, unshare to make one: nsenter, unshare, the holder
+        space = Space(name, held, _child_of(_child_of(held.pid)), self.depth + 1)
+        self.spaces[name] = space
+        return space
+
+    def link(self, left: Space, left_device: str, right: Space, right_device: str) -> None:
+        """Join two spaces inside this one (or this one itself) by a veth pair, both ends up."""
+        ends = [
+            [device] if space is self else [device, "netns", str(self.number(space))]
+            for space, device in ((left, left_device), (right, right_device))
+        ]
+        self.run(["ip", "link", "add", "name", *ends[0], "type", "veth", "peer", "name", *ends[1]])
+        left.run(["ip", "link", "set", "dev", left_device, "up"])
+        right.run(["ip", "link", "set", "dev", right_device, "up"])
+
+    def number(self, space: Space) -> int:
+        """The number of a space's first process in this one's PID namespace."""
+        numbers = inner_numbers(space.pid)
+        return numbers[len(numbers) - 1 - (space.depth - self.depth)]
+
+    def kill(self) -> None:
+        """End everything inside at once, as a power cut does, and wait until it is gone."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGKILL)
+        self.close()
 
     def close(self) -> None:
         """End everything inside."""
@@ -112,75 +201,51 @@ class Space:
         try:
             self.holder.wait(timeout=2)
         except subprocess.TimeoutExpired:
-            self.holder.kill()
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGKILL)
             self.holder.wait()
         if self.holder.stdout:
             self.holder.stdout.close()
+        for space in self.spaces.values():
+            space.close()
         for child in self._children:
             child.wait()
-            for stream in (child.stdout, child.stderr):
+            for stream in (child.stdin, child.stdout, child.stderr):
                 if stream:
-                    stream.close()
+                    with contextlib.suppress(BrokenPipeError):
+                        stream.close()
 
 
 class Bed(Space):
     """The outermost space; `host` makes hosts in it, `link` joins two by a veth pair."""
 
-    def __init__(self) -> None:
-        unshare = [
-            "unshare",
-            "--kill-child",
-            "--user",
-            "--map-root-user",
-            "--mount",
-            "--pid",
-            "--net",
-            "--uts",
-        ]
-        holder = _hold([*unshare, "--fork", "sh", "-c", PREPARE + HOLD])
-        super().__init__("bed", holder, _child_of(holder.pid))
-        self._hosts: dict[str, Space] = {}
-        self._links = 0
+    def __init__(self, *, writable: Sequence[Path] = ()) -> None:
+        """Directories of the machine that stay writable inside: those named, and the one for temporary files."""
+        open_paths = sorted({str(Path(tempfile.gettempdir()).resolve()), *(str(path.resolve()) for path in writable)})
+        unshare = ["unshare", "--kill-child", "--user", "--map-root-user", "--mount", "--pid", "--net", "--uts"]
+        held = _hold([*unshare, "--fork", "sh", "-c", PREPARE, "sh", *open_paths])
+        super().__init__("bed", held, _child_of(held.pid), 1)
+        self._released = False
 
-    def host(self, name: str) -> Space:
+    def host(self, name: str, *, disk: bool = False) -> Space:
         """Make a host: its own network, mount, PID and UTS namespaces, `lo` up, hostname set."""
-        script = self.command(
-            [
-                "unshare",
-                "--kill-child",
-                "--mount",
-                "--pid",
-                "--net",
-                "--uts",
-                "--fork",
-                "sh",
-                "-c",
-                PREPARE_HOST + HOLD,
-                "sh",
-                name,
-            ]
-        )
-        holder = _hold(script)
-        # nsenter --pid forks: nsenter -> unshare -> sh
-        host = Space(name, holder, _child_of(_child_of(holder.pid)))
-        self._hosts[name] = host
-        return host
+        return self.space(name, disk=disk)
 
-    def link(self, left: Space, left_device: str, right: Space, right_device: str) -> None:
-        """Join two spaces by a veth pair, both ends up."""
-        self._links += 1
-        a, b = f"l{self._links}a", f"l{self._links}b"
-        self.run(["ip", "link", "add", a, "type", "veth", "peer", "name", b])
-        for device, space, name in ((a, left, left_device), (b, right, right_device)):
-            # the pid as the bed's PID namespace numbers it
-            self.run(["ip", "link", "set", device, "netns", str(_inner_pid(space.pid))])
-            space.run(["ip", "link", "set", device, "name", name])
-            space.run(["ip", "link", "set", name, "up"])
+    @property
+    def ended(self) -> bool:
+        """Whether the outermost process is gone, and with it everything inside."""
+        return self.holder.poll() is not None
+
+    def release(self) -> None:
+        """Give the bed away: whoever holds its pipes decides from now on how long it lives, `close` ends nothing."""
+        self._released = True
 
     def close(self) -> None:
-        """End all hosts, then the bed."""
-        for host in self._hosts.values():
-            host.close()
+        """End everything at once."""
+        if self._released:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGKILL)
         super().close()
 
     def __enter__(self) -> Bed:
@@ -192,14 +257,29 @@ class Bed(Space):
         self.close()
 
 
-def _hold(args: list[str]) -> subprocess.Popen[str]:
+def environment(more: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The environment inside: the caller's, with the administrator's commands on the path, and `more`."""
+    path = os.environ.get("PATH", "/usr/bin:/bin")
+    return {**os.environ, "PATH": f"{path}:/usr/sbin:/sbin", **(more or {})}
+
+
+def inner_numbers(pid: int) -> list[int]:
+    """A process's numbers, from the reader's PID namespace inwards (proc(5), NSpid)."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("NSpid:"):
+            return [int(number) for number in line.split()[1:]]
+    raise BedError(f"process {pid} has no NSpid")
+
+
+def _hold(args: list[str], env: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
     holder = subprocess.Popen(
         args,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),
+        env=environment(env),
+        start_new_session=True,  # Ctrl-C is for the maker, which then ends all
     )
     assert holder.stdout
     assert holder.stderr
@@ -207,21 +287,23 @@ def _hold(args: list[str]) -> subprocess.Popen[str]:
         said = holder.stderr.read()
         holder.kill()
         holder.wait()
+        for stream in (holder.stdin, holder.stdout, holder.stderr):
+            if stream:
+                stream.close()
         raise BedError(f"namespaces can't be made: {said.strip()}")
     holder.stderr.close()
     return holder
 
 
-def _child_of(pid: int) -> int:
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    if not children:
-        raise BedError(f"process {pid} has no child")
-    return int(children[0])
-
-
-def _inner_pid(pid: int) -> int:
-    """The number of a process in the bed's PID namespace (the second of the three it has)."""
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("NSpid:"):
-            return int(line.split()[2])
-    raise BedError(f"process {pid} has no NSpid")
+def _child_of(pid: int, patience: float = 2) -> int:
+    deadline = time.monotonic() + patience
+    while True:
+        try:
+            children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        except (FileNotFoundError, ProcessLookupError) as error:
+            raise BedError(f"process {pid} has ended") from error
+        if children:
+            return int(children[0])
+        if time.monotonic() > deadline:
+            raise BedError(f"process {pid} has no child")
+        time.sleep(0.002)

@@ -1,14 +1,15 @@
 """Which peer an address belongs to: longest prefix first (whitepaper 2, "cryptokey routing").
 
 A mesh has a few prefix lengths and many addresses, so there is one dict a length, asked longest first, and a
-remembered answer an address, since a packet's address is nearly always one that came before.
+remembered answer an address, since a packet's address is nearly always one that came before. A change costs as much
+as it changes, however many prefixes there are.
 
-Invariants: a prefix belongs to one peer, the last that was given it; the remembered answers are at most
-`CACHE_SIZE` and go when anything changes. `lookup` is safe beside a change in another thread: it sees the table
-before or after.
+Invariants: a prefix belongs to one owner, the last that was given it; the remembered answers are at most
+`CACHE_SIZE` and go when anything changes. `lookup` is safe beside a change in another thread: it sees each prefix
+as it was before or after.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Hashable, Iterable
 from ipaddress import IPv4Network, IPv6Network
 from typing import Generic, TypeVar
 
@@ -16,7 +17,7 @@ CACHE_SIZE = 4096
 """Addresses whose answer is remembered; when full, all are forgotten."""
 
 Network = IPv4Network | IPv6Network
-Owner = TypeVar("Owner")
+Owner = TypeVar("Owner", bound=Hashable)
 
 
 class AllowedIPs(Generic[Owner]):
@@ -24,27 +25,33 @@ class AllowedIPs(Generic[Owner]):
 
     def __init__(self) -> None:
         self._owners: dict[Network, Owner] = {}
+        self._held: dict[Owner, dict[Network, None]] = {}
         # address length in bytes -> [(bits to drop, {prefix without them: owner})], longest prefix first
-        self._tables: dict[int, list[tuple[int, dict[int, Owner]]]] = {}
+        self._tables: dict[int, list[tuple[int, dict[int, Owner]]]] = {4: [], 16: []}
         self._cache: dict[bytes, Owner | None] = {}
 
     def assign(self, owner: Owner, networks: Iterable[Network], *, replace: bool = False) -> None:
         """Give prefixes to an owner, taking them from any other; with `replace`, these are its only ones."""
-        owners = self._owners
+        wanted = dict.fromkeys(networks)
         if replace:
-            owners = {network: other for network, other in owners.items() if other is not owner}
-        self._owners = owners | dict.fromkeys(networks, owner)
-        self._compile()
+            for network in [held for held in self._held.get(owner, ()) if held not in wanted]:
+                self._drop(network)
+        for network in wanted:
+            former = self._owners.get(network)
+            if former == owner:
+                continue
+            if former is not None:
+                self._release(former, network)
+            self._owners[network] = owner
+            self._held.setdefault(owner, {})[network] = None
+            size, drop, prefix = _place(network)
+            self._table(size, drop)[prefix] = owner
+        # a new dict, so that a lookup under way in another thread can't put an old answer into it
+        self._cache = {}
 
-    def remove(self, owner: Owner, network: Network) -> None:
-        """Take one prefix from an owner; nothing happens when it is not that owner's."""
-        if self._owners.get(network) is owner:
-            del self._owners[network]
-            self._compile()
-
-    def of(self, owner: Owner) -> Iterator[Network]:
-        """An owner's prefixes."""
-        return (network for network, other in self._owners.items() if other is owner)
+    def of(self, owner: Owner) -> list[Network]:
+        """An owner's prefixes, in the order they were given."""
+        return list(self._held.get(owner, ()))
 
     def lookup(self, address: bytes) -> Owner | None:
         """The owner of an address of 4 or 16 bytes; None for any other length too."""
@@ -67,12 +74,32 @@ class AllowedIPs(Generic[Owner]):
                 return owner
         return None
 
-    def _compile(self) -> None:
-        tables: dict[int, dict[int, dict[int, Owner]]] = {4: {}, 16: {}}
-        for network, owner in self._owners.items():
-            drop = network.max_prefixlen - network.prefixlen
-            prefix = int(network.network_address) >> drop
-            tables[network.max_prefixlen // 8].setdefault(drop, {})[prefix] = owner
-        self._tables = {size: sorted(by_drop.items(), key=lambda row: row[0]) for size, by_drop in tables.items()}
-        # a new dict, so that a lookup under way in another thread can't put an old answer into it
-        self._cache = {}
+    def _table(self, size: int, drop: int) -> dict[int, Owner]:
+        """The dict of one prefix length, made if there is none."""
+        rows = self._tables[size]
+        for row_drop, table in rows:
+            if row_drop == drop:
+                return table
+        made: dict[int, Owner] = {}
+        self._tables[size] = sorted([*rows, (drop, made)], key=lambda row: row[0])
+        return made
+
+    def _drop(self, network: Network) -> None:
+        self._release(self._owners.pop(network), network)
+        size, drop, prefix = _place(network)
+        table = self._table(size, drop)
+        del table[prefix]
+        if not table:
+            self._tables[size] = [row for row in self._tables[size] if row[0] != drop]
+
+    def _release(self, owner: Owner, network: Network) -> None:
+        held = self._held[owner]
+        del held[network]
+        if not held:
+            del self._held[owner]
+
+
+def _place(network: Network) -> tuple[int, int, int]:
+    """Address length in bytes, bits to drop, and the prefix without them."""
+    drop = network.max_prefixlen - network.prefixlen
+    return network.max_prefixlen // 8, drop, int(network.network_address) >> drop

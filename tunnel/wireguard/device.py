@@ -21,46 +21,32 @@ table when its peer does.
 
 from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from math import inf
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 from tunnel.endpoint import COOKIE_REPLY, INITIATION, RESPONSE, Endpoint
-from tunnel.wireguard import noise
-from tunnel.wireguard.admission import Admission, NotAdmitted
+from tunnel.wireguard.admission import NotAdmitted
 from tunnel.wireguard.allowedips import AllowedIPs, Network
+from tunnel.wireguard.handshakes import Handshakes
 from tunnel.wireguard.keypair import REKEY_AFTER_MESSAGES, Keypair
-from tunnel.wireguard.messages import (
-    DATA_OVERHEAD,
-    INITIATION_SIZE,
-    RESPONSE_SIZE,
-    CookieReply,
-    Initiation,
-    Malformed,
-    Response,
-)
+from tunnel.wireguard.messages import DATA_OVERHEAD, Malformed
 from tunnel.wireguard.noise import KEY, HandshakeError, PrivateKey
 from tunnel.wireguard.peer import NEVER, Peer
 from tunnel.wireguard.sessions import Sessions
 from tunnel.wireguard.timers import DUE, FORGET_AFTER, JITTER, MAX_ATTEMPTS, REKEY_TIMEOUT, Timer, look_at
-from tunnel.wireguard.timestamp import Timestamps
 
-INITIATION_INTERVAL = 0.02
-"""A peer's initiations are taken at most this often, in seconds (wireguard-go)."""
 OUTBOX = 4096
 EVENTS = 4096
 
 
-@dataclass(frozen=True, slots=True)
-class SessionReady:
+class SessionReady(NamedTuple):
     """A new keypair seals from now on (`peer.current`); packets held for the peer may go."""
 
     peer: Peer
     keypair: Keypair
 
 
-@dataclass(frozen=True, slots=True)
-class HandshakeFailed:
+class HandshakeFailed(NamedTuple):
     """90 s of initiations went unanswered: packets held for the peer should be dropped."""
 
     peer: Peer
@@ -79,9 +65,7 @@ class Device:
     def __init__(self, random: Callable[[int], bytes], wall: Callable[[], float]) -> None:
         self._random = random
         self._wall = wall
-        self._timestamps = Timestamps()
-        self._private: PrivateKey | None = None
-        self._admission: Admission | None = None
+        self._handshakes: Handshakes | None = None
         self._sessions = Sessions(random)
         self.listen_port = 0
         self.peers: dict[bytes, Peer] = {}
@@ -101,17 +85,17 @@ class Device:
     @property
     def public_key(self) -> bytes | None:
         """Our own, once there is a private key."""
-        return self._private.public if self._private else None
+        return self._handshakes.private.public if self._handshakes else None
 
     def set_private_key(self, private_key: bytes | None, now: float) -> None:
         """Be someone else: all sessions end; a peer that has the new key goes. None: be nobody."""
         private = PrivateKey(private_key) if private_key is not None else None
         if (private and private.public) == self.public_key:
             return
-        self._private = private
-        self._admission = Admission(private.public, self._random) if private else None
+        self._handshakes = None
         if private:
             self.remove(private.public)
+            self._handshakes = Handshakes(private, self.peers, self._sessions, self._random)
         for peer in self.peers.values():
             self._forget(peer)
             peer.static_static = private.exchange(peer.public_key) if private else b""
@@ -127,12 +111,13 @@ class Device:
             raise Refused(f"peer's public key has {len(public_key)} bytes, expected {KEY}")
         if public_key == self.public_key:
             raise Refused("peer's public key is this device's own")
+        private = self._handshakes.private if self._handshakes else None
         try:
             # any private key finds out whether the public one is of low order
-            secret = (self._private or PrivateKey(self._random(KEY))).exchange(public_key)
+            secret = (private or PrivateKey(self._random(KEY))).exchange(public_key)
         except HandshakeError as error:
             raise Refused(f"peer's {error}") from None
-        peer = self.peers[public_key] = Peer(public_key, secret if self._private else b"")
+        peer = self.peers[public_key] = Peer(public_key, secret if private else b"")
         return peer
 
     def update(
@@ -207,7 +192,7 @@ class Device:
         if self.keypair(keypair.local_index) is not keypair:
             return
         self._roam(peer, source)
-        if self._sessions.confirmed(keypair):
+        if self._sessions.confirmed(keypair, lower=(self.public_key or b"") < peer.public_key):
             self._handshake_done(peer, keypair)
         if now >= keypair.renew_at:
             keypair.renew_at = inf
@@ -233,25 +218,23 @@ class Device:
 
     def under_load(self, now: float) -> bool:
         """Whether handshake messages must carry a cookie now."""
-        return self._admission is not None and self._admission.under_load(now)
+        return self._handshakes is not None and self._handshakes.admission.under_load(now)
 
     def receive(self, datagram: bytes, source: Endpoint, now: float) -> None:
         """Take a datagram of type 1, 2 or 3; whatever is wrong with it only counts in `dropped`."""
-        private, admission = self._private, self._admission
+        handshakes = self._handshakes
         kind = datagram[0] if datagram else 0
         try:
-            if private is None or admission is None:
+            if handshakes is None:
                 raise HandshakeError("no private key")
             if kind == INITIATION:
-                initiation = Initiation.parse(datagram)
-                admission.check(datagram, initiation.sender, source, now)
-                self._take_initiation(private, initiation, source, now)
+                peer, response = handshakes.take_initiation(datagram, source, now)
+                self._answered(peer, response, source, len(datagram), now)
             elif kind == RESPONSE:
-                response = Response.parse(datagram)
-                admission.check(datagram, response.sender, source, now)
-                self._take_response(private, response, source, now)
+                keypair = handshakes.take_response(datagram, source, now)
+                self._completed(keypair, source, len(datagram), now)
             elif kind == COOKIE_REPLY:
-                self._take_cookie(CookieReply.parse(datagram), now)
+                handshakes.take_cookie(datagram, now)
             else:
                 raise Malformed(f"type byte {kind}")
         except NotAdmitted as refusal:
@@ -324,23 +307,22 @@ class Device:
     def _send_initiation(self, peer: Peer, now: float) -> None:
         if self.peers.get(peer.public_key) is not peer:
             return
-        if peer.endpoint is None or self._private is None:
+        if peer.endpoint is None or self._handshakes is None:
             peer.wanted = True
             peer.retry_at = None
             return
         earliest = peer.handshake_sent + REKEY_TIMEOUT
         if now < earliest:
-            if peer.retry_at is not None and peer.retry_at <= now:
+            # as the responder, or a moment ago: what it leads to may come yet, but must not be waited for in vain
+            session = peer.sending(now)
+            if session is not None and session.rekey_at <= now:
+                session.rekey_at = earliest
+            waiting = peer.retry_at is not None or session is None
+            if waiting and (peer.retry_at is None or peer.retry_at <= now):
                 peer.retry_at = earliest + self._jitter()
             return
         peer.wanted = False
-        index = self._sessions.new_index()
-        timestamp = self._timestamps.next(self._wall())
-        initiated, message = noise.initiate(
-            self._private, peer.public_key, peer.static_static, self._random(KEY), index, timestamp
-        )
-        self._sessions.begin(peer, initiated)
-        self._post(peer, (peer.endpoint,), message.pack(), now)
+        self._post(peer, (peer.endpoint,), self._handshakes.initiate(peer, self._wall(), now), now)
         peer.jitter = self._jitter()
         peer.retry_at = now + REKEY_TIMEOUT + peer.jitter
         if peer.current is not None:
@@ -348,7 +330,6 @@ class Device:
 
     def _post(self, peer: Peer, endpoints: Iterable[Endpoint], message: bytes, now: float) -> None:
         """Send a handshake message, which also counts as a packet sent."""
-        message = peer.macs.write(message, now)
         for endpoint in endpoints:
             self.outbox.append((endpoint, message))
             peer.tx_bytes += len(message)
@@ -356,45 +337,21 @@ class Device:
         peer.last_sent = now
         peer.unacknowledged_since = None
 
-    def _take_initiation(self, private: PrivateKey, message: Initiation, source: Endpoint, now: float) -> None:
-        opened = noise.open_initiation(private, message)
-        peer = self.peers.get(opened.static)
-        if peer is None:
-            raise HandshakeError("stranger")
-        timestamp = opened.timestamp(peer.static_static)
-        if timestamp <= peer.latest_timestamp:
-            raise HandshakeError("replayed")
-        if now < peer.last_initiation + INITIATION_INTERVAL:
-            raise HandshakeError("too many from one peer")
-        index = self._sessions.new_index()
-        response, keys = noise.respond(opened, peer.preshared_key, self._random(KEY), index)
-        peer.latest_timestamp = timestamp
-        peer.last_initiation = now
-        self._heard(peer, source, INITIATION_SIZE, now)
-        self._sessions.answered(peer, keys, index, message.sender, now)
+    def _answered(self, peer: Peer, response: bytes, source: Endpoint, n_bytes: int, now: float) -> None:
+        self._heard(peer, source, n_bytes, now)
         peer.zero_at = now + FORGET_AFTER
         # to where it came from, and to where the owner pinned the peer: either way may be the one that works
-        self._post(peer, dict.fromkeys((source, peer.endpoint or source)), response.pack(), now)
+        self._post(peer, dict.fromkeys((source, peer.endpoint or source)), response, now)
         self._schedule(peer, now)
 
-    def _take_response(self, private: PrivateKey, message: Response, source: Endpoint, now: float) -> None:
-        found = self._sessions.initiated(message.receiver)
-        if found is None:
-            raise HandshakeError("answers no handshake of ours")
-        peer, initiated = found
-        keys = noise.finish(initiated, private, peer.preshared_key, message)
-        self._heard(peer, source, RESPONSE_SIZE, now)
-        keypair = self._sessions.completed(peer, keys, message.receiver, message.sender, now)
+    def _completed(self, keypair: Keypair, source: Endpoint, n_bytes: int, now: float) -> None:
+        peer = keypair.peer
+        self._heard(peer, source, n_bytes, now)
         peer.zero_at = now + FORGET_AFTER
         self._handshake_done(peer, keypair)
         # the responder must not seal before it has heard from us
         self.keepalive(peer, now)
         self._schedule(peer, now)
-
-    def _take_cookie(self, message: CookieReply, now: float) -> None:
-        peer = self._sessions.owner(message.receiver)
-        if peer is None or not peer.macs.take(message, now):
-            raise HandshakeError("a cookie nobody asked for")
 
     def _heard(self, peer: Peer, source: Endpoint, n_bytes: int, now: float) -> None:
         """Note an authenticated handshake message."""

@@ -9,9 +9,8 @@ The type is one byte and three reserved zero bytes, read as one 32-bit word. The
 handshake messages; `cookie` computes and checks them, so that `pack` leaves room for them and no more.
 """
 
-from dataclasses import dataclass
 from struct import Struct
-from typing import Self
+from typing import NamedTuple, Self
 
 from tunnel.endpoint import COOKIE_REPLY, DATA, INITIATION, RESPONSE
 
@@ -45,8 +44,7 @@ def _checked(datagram: bytes, kind: int, size: int) -> bytes:
     return datagram
 
 
-@dataclass(frozen=True, slots=True)
-class Initiation:
+class Initiation(NamedTuple):
     """First handshake message: `static` (48 bytes) and `timestamp` (28) are sealed."""
 
     sender: int
@@ -65,8 +63,7 @@ class Initiation:
         return cls(*fields)
 
 
-@dataclass(frozen=True, slots=True)
-class Response:
+class Response(NamedTuple):
     """Second handshake message: `empty` is the tag over nothing that proves the keys."""
 
     sender: int
@@ -85,8 +82,7 @@ class Response:
         return cls(*fields)
 
 
-@dataclass(frozen=True, slots=True)
-class CookieReply:
+class CookieReply(NamedTuple):
     """What a peer under load answers: a cookie (16 bytes and tag) sealed to the message it answers."""
 
     receiver: int

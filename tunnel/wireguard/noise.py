@@ -12,7 +12,6 @@ Invariants: no ephemeral key is used twice (the caller's random bytes make them)
 key of low order) is refused; the final chaining key is not kept, only what can't be led back to it.
 """
 
-from dataclasses import dataclass
 from hashlib import blake2s
 from typing import NamedTuple
 
@@ -90,10 +89,10 @@ class Symmetric:
         self.hash = hash
 
     @classmethod
-    def start(cls, responder: bytes, prologue: bytes = IDENTIFIER) -> "Symmetric":
+    def start(cls, responder: bytes) -> "Symmetric":
         """The state before the first message to the owner of the public key `responder`."""
         chaining = blake2s(CONSTRUCTION).digest()
-        state = cls(chaining, blake2s(chaining + prologue).digest())
+        state = cls(chaining, blake2s(chaining + IDENTIFIER).digest())
         state.mix_hash(responder)
         return state
 
@@ -143,8 +142,7 @@ class Symmetric:
         return SessionKeys(first, second, exporter) if initiator else SessionKeys(second, first, exporter)
 
 
-@dataclass(frozen=True, slots=True)
-class Initiated:
+class Initiated(NamedTuple):
     """An initiator waiting for the response to its message number `sender`."""
 
     sender: int
@@ -152,8 +150,7 @@ class Initiated:
     symmetric: Symmetric
 
 
-@dataclass(frozen=True, slots=True)
-class Opened:
+class Opened(NamedTuple):
     """An initiation whose static key was read; `timestamp` proves that its sender owns it."""
 
     message: Initiation

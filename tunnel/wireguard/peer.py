@@ -16,6 +16,7 @@ from tunnel.endpoint import Endpoint
 from tunnel.wireguard.cookie import MacWriter
 from tunnel.wireguard.keypair import Keypair
 from tunnel.wireguard.noise import NO_PRESHARED_KEY, Initiated
+from tunnel.wireguard.timestamp import Timestamps
 
 NEVER = float("-inf")
 
@@ -47,6 +48,7 @@ class Peer:
         "retry_at",
         "rx_bytes",
         "static_static",
+        "timestamps",
         "tx_bytes",
         "unacknowledged_since",
         "unanswered_since",
@@ -74,6 +76,7 @@ class Peer:
         # handshake
         self.static_static = static_static
         self.macs = MacWriter(public_key)
+        self.timestamps = Timestamps()
         self.initiated: Initiated | None = None
         self.handshake_sent = NEVER
         self.attempts = 0

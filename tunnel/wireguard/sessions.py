@@ -3,10 +3,13 @@
 An index is 32 random bits that the other end puts into each message for us: it names a handshake under way, and
 afterwards the keypair that came of it. The roles move so (`peer` says what each is for):
 
-    we answered an initiation   next <- new, what was there goes
-    our initiation was answered current <- new; previous <- next if there was one (both began at once, and the other
-                                end may already seal with it), else what was current
-    next opened a message       previous <- current <- next
+    we answered an initiation    next <- new, what was there goes
+    our initiation was answered  previous <- current <- new
+    next opened a message        previous <- current <- next, and a handshake of ours under way ends; but when both
+                                 ends began at once and ours is the lower public key, previous <- next
+
+When both begin at once, each may have a session of its own making as `current` and the other's as `next`; they would
+go on with two sessions and renew both. The last rule makes them agree on one: the lower key's.
 
 Invariants: an index belongs to one handshake or keypair at a time; a peer has at most one handshake and three
 keypairs, all in the table and nowhere else; what loses its role leaves the table.
@@ -17,6 +20,9 @@ from collections.abc import Callable
 from tunnel.wireguard.keypair import Keypair
 from tunnel.wireguard.noise import Initiated, SessionKeys
 from tunnel.wireguard.peer import Peer
+
+AT_ONCE = 5.0
+"""Sessions made within this many seconds of one another, one by each end, come of a collision (REKEY_TIMEOUT)."""
 
 
 class Sessions:
@@ -70,21 +76,21 @@ class Sessions:
         keypair = Keypair(peer, keys, initiator=True, local_index=local_index, remote_index=remote_index, now=now)
         self._keypairs[local_index] = keypair
         self._drop(peer.previous)
-        if peer.next is not None:
-            self._drop(peer.current)
-            peer.previous, peer.next = peer.next, None
-        else:
-            peer.previous = peer.current
-        peer.current = keypair
+        peer.previous, peer.current = peer.current, keypair
         return keypair
 
-    def confirmed(self, keypair: Keypair) -> bool:
-        """A message was opened with it; True when that made it `current`."""
-        peer = keypair.peer
+    def confirmed(self, keypair: Keypair, *, lower: bool) -> bool:
+        """A message was opened with it; True when that made it `current`. `lower`: our public key is the lower one."""
+        peer, current = keypair.peer, keypair.peer.current
         if keypair is not peer.next:
             return False
         self._drop(peer.previous)
-        peer.previous, peer.current, peer.next = peer.current, keypair, None
+        peer.next = None
+        if lower and current is not None and current.initiator and abs(current.created - keypair.created) < AT_ONCE:
+            peer.previous = keypair
+            return False
+        peer.previous, peer.current = current, keypair
+        self._end_handshake(peer)
         return True
 
     def forget(self, peer: Peer) -> None:

@@ -4,7 +4,8 @@ A timer is no object that is armed and cancelled, but a function of marks on the
 which costs next to nothing, and whoever looks computes when the timer is due. What sets and clears the marks:
 
     timer          due                                       armed by                        cleared by
-    retry          5 s and jitter after an initiation         an initiation sent              handshake done; given up
+    retry          5 s and jitter after an initiation, or     an initiation sent, or held     handshake done; given up
+                   after the response that held one back      back within 5 s of a response
     silence        15 s and jitter after data sent            the first data sent since       anything received
                                                               anything was received
     acknowledge    10 s after data received                   the first data received since   anything sent; given up

@@ -1,9 +1,11 @@
 """The timestamp of an initiation: TAI64N, 12 bytes, each greater than the one before (whitepaper 5.1).
 
 Clocks are cut to a sixtieth of a second, as other implementations do: finer ones would tell a listener about the
-machine. A clock that is set back must not make our initiations look like replays to peers that know us, so that
-a device's timestamps go on from the greatest it gave. (A machine that reboots with its clock in the past is still
-refused by peers that remember it, until they initiate themselves or are restarted; nothing here can help that.)
+machine. A clock that is set back must not make our initiations look like replays to a peer that knows us, so that the
+timestamps for a peer go on from the greatest it was sent. They are each peer's own: were they the device's, a crowd of
+handshakes at its start would run ahead of the clock, and a device that restarts at once would be behind itself.
+(A machine that reboots with its clock in the past is still refused by peers that remember it, until they initiate
+themselves or are restarted; nothing here can help that.)
 """
 
 STEPS = 60
@@ -13,7 +15,7 @@ _EPOCH = 0x400000000000000A
 
 
 class Timestamps:
-    """Timestamps of one device."""
+    """Timestamps for one peer."""
 
     __slots__ = ("_latest",)
 

@@ -1,0 +1,274 @@
+"""The scenes in which things break, with bytes moving during and after each.
+
+Two flows from site B's shopper go on throughout: a download from a1 and an echo with a2, every byte compared. A fault
+is good when the bytes went on, or came back within the gap allowed, and a new call works afterwards.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import partial
+
+from e2e.demo.record import Failure, Fault, Step
+from e2e.demo.scenes import ECHO, ORDERS, STOCK
+from e2e.demo.stage import NAMESPACE, Stage
+from e2e.lab.caller import Answer, Caller, Flow
+from e2e.lab.routers import Reach
+from e2e.lab.topology import CLOUD
+
+DOWNLOAD = f"/slow/{1 << 30}"
+"""1 GiB at 1 MiB/s: longer than any demo."""
+
+MOVED = 32 * 1024
+"""So many more bytes on each flow show that it goes on."""
+
+ALLOWED_GAP = {"agent": 1000.0, "resolver": 1000.0, "relay": 1000.0, "engine": 3000.0, "path": 3000.0}
+"""Milliseconds: a process is away for at least 1,000, so a shorter gap shows that bytes flowed meanwhile."""
+
+
+class Moving:
+    """The flows that are under way."""
+
+    def __init__(self, stage: Stage) -> None:
+        self.stage = stage
+        shopper = stage.shopper
+        self.flows = [
+            shopper.flow("download", "download", *ORDERS, DOWNLOAD),
+            shopper.flow("echo", "echo", *ECHO),
+        ]
+        self.expect_moving("before anything breaks")
+
+    def mark(self) -> None:
+        """Count bytes and gaps from now on."""
+        for flow in self.flows:
+            flow.state(mark=True)
+
+    def states(self) -> list[Answer]:
+        return [flow.state() for flow in self.flows]
+
+    def bytes(self) -> int:
+        """What the slower of the flows has moved since the mark."""
+        return min(int(state.get("bytes", 0)) for state in self.states())
+
+    def expect_moving(self, when: str, patience: float = 6) -> None:
+        for flow in self.flows:
+            if not flow.moves(MOVED, patience):
+                state = flow.state()
+                why = state.get("broken") or state.get("error") or f"nothing came for {state['silent_ms']:.0f} ms"
+                raise Failure(f"{when}: the {flow.name} does not go on: {why}", "b1-engine")
+
+    def gap(self) -> float:
+        return max(float(state["longest_gap_ms"]) for state in self.states() if state["ok"])
+
+    def shut(self) -> None:
+        for flow in self.flows:
+            flow.shut()
+
+
+def faults(stage: Stage) -> None:
+    """Everything that breaks, in an order in which each finds whole what it needs."""
+    moving: Moving | None = None
+    with stage.step("a download and an echo between the sites", "b1-engine") as step:
+        moving = Moving(stage)
+        step.detail = "bytes are moving, and go on moving through all that follows"
+    if moving is None:
+        return
+    path = "direct" if stage.direct else "relayed"
+    why = _ruled_out(stage)
+    if stage.direct:
+        relay_killed(stage, moving)
+        kill_each(stage, moving, path)
+        dropped(stage, moving, (("a1", "b1"),), "one direction")
+        direct_again(stage, moving, "after one direction was dropped")
+        dropped(stage, moving, (("a1", "b1"), ("b1", "a1")), "both directions")
+        kill_each(stage, moving, "relayed")
+        direct_again(stage, moving, "after both were dropped")
+    else:
+        for name in ("relay killed", "direct path dropped, one direction", "direct path dropped, both directions"):
+            stage.not_applicable(name, why)
+        for process in ("resolver", "agent", "engine"):
+            stage.not_applicable(f"b1's {process} killed, direct", why)
+        kill_each(stage, moving, path)
+    rebooted(stage, moving)
+
+
+def _ruled_out(stage: Stage) -> str:
+    kinds = f"{stage.nat_a} and {stage.nat_b} routers"
+    return f"{kinds} allow no direct path" if stage.reach is Reach.RELAYED else f"these {kinds} came to no direct path"
+
+
+def _fault(stage: Stage, step: Step, path: str, kind: str, moving: Moving, breaking: Callable[[Fault], None]) -> None:
+    """Break something with bytes moving, and judge: `breaking` returns when it is whole again."""
+    fault = Fault(step.name, False, path, allowed_gap_ms=ALLOWED_GAP[kind])
+    stage.record.faults.append(fault)
+    moving.mark()
+    try:
+        breaking(fault)
+        before = moving.bytes()
+        moving.expect_moving(step.name)
+        fault.bytes_after = moving.bytes() - before
+        fault.longest_gap_ms = moving.gap()
+        answer = stage.shopper.until_ok("http", 3, name=ORDERS[0], port=ORDERS[1])
+        if not answer["ok"]:
+            raise Failure(f"a new call fails afterwards: {answer['error']}")
+        if fault.longest_gap_ms > ALLOWED_GAP[kind]:
+            raise Failure(f"a gap of {fault.longest_gap_ms:.0f} ms, {ALLOWED_GAP[kind]:.0f} are allowed")
+    except Failure as failure:
+        fault.error = str(failure)
+        raise
+    fault.ok = True
+    recovery = f", whole again after {fault.recovery_ms:.0f} ms" if fault.recovery_ms is not None else ""
+    step.detail = (
+        f"{_kib(fault.bytes_during)} during, {_kib(fault.bytes_after)} after, "
+        f"longest gap {fault.longest_gap_ms:.0f} ms{recovery}"
+    )
+
+
+def _kib(count: int) -> str:
+    return f"{count / 1024:.0f} KiB"
+
+
+def relay_killed(stage: Stage, moving: Moving) -> None:
+    cloud = stage.node(CLOUD.name)
+    with stage.step("relay killed", "cloud-relay") as step:
+
+        def breaking(fault: Fault) -> None:
+            cloud.stop("relay")
+            moving.expect_moving("the relay is gone")
+            if (path := stage.path("b1", "a1")) != "direct":
+                raise Failure(f"the path is {path} without the relay, direct before", "b1-agent")
+            answer = stage.shopper.call("http", name=ORDERS[0], port=ORDERS[1])
+            if not answer["ok"]:
+                raise Failure(f"a new call fails without the relay: {answer['error']}")
+            fault.bytes_during = moving.bytes()
+
+        _fault(stage, step, "direct", "relay", moving, breaking)
+        step.detail += "; the direct path stayed"
+    cloud.start_service("relay")
+
+
+def kill_each(stage: Stage, moving: Moving, path: str) -> None:
+    """Resolver, agent and engine of b1, one after another."""
+    b1 = stage.node("b1")
+    back: dict[str, Callable[[], object]] = {
+        "resolver": lambda: stage.shopper.call("lookup", name=STOCK[0], timeout=1)["ok"],
+        "agent": lambda: stage.path("b1", "a1") == path,
+        "engine": lambda: stage.path("b1", "a1") == path,
+    }
+    for process, whole in back.items():
+        with stage.step(f"b1's {process} killed, {path}", f"b1-{process}") as step:
+
+            def breaking(fault: Fault, process: str = process, whole: Callable[[], object] = whole) -> None:
+                starts = b1.processes()[process]["starts"]
+                began = time.monotonic()
+                b1.kill(process)
+                stage.wait(f"b1's {process} started again", lambda: b1.processes()[process]["starts"] > starts, 3)
+                fault.bytes_during = moving.bytes()
+                if process != "engine" and fault.bytes_during < MOVED:
+                    raise Failure(f"only {fault.bytes_during} bytes came while the {process} was down")
+                stage.wait(f"the {process} does its work again", whole, 6)
+                fault.recovery_ms = (time.monotonic() - began) * 1000
+
+            _fault(stage, step, path, process, moving, breaking)
+
+
+def dropped(stage: Stage, moving: Moving, ways: tuple[tuple[str, str], ...], which: str) -> None:
+    """The direct path is dropped silently amid the download."""
+    with stage.step(f"direct path dropped, {which}", "b1-agent") as step:
+
+        def breaking(fault: Fault) -> None:
+            began = time.monotonic()
+            for source, target in ways:
+                stage.topology.block_direct(source, target)
+            relay = stage.topology.outer_address(CLOUD.name)
+            stage.wait(
+                "the engine sends to the relay",
+                lambda: {stage.endpoints("b1").get(name, "").split(":")[0] for name in ("a1", "a2")} <= {relay},
+                5,
+            )
+            fault.recovery_ms = (time.monotonic() - began) * 1000
+            fault.bytes_during = moving.bytes()
+            stage.wait("the path is relayed", lambda: stage.path("b1", "a1") == "relayed", 3)
+
+        _fault(stage, step, "direct", "path", moving, breaking)
+        step.detail += "; it goes on over the relay"
+
+
+def _is_direct(stage: Stage, source: str, target: str) -> bool:
+    return stage.path(source, target) == "direct"
+
+
+def direct_again(stage: Stage, moving: Moving, when: str) -> None:
+    with stage.step(f"direct again {when}", "b1-agent") as step:
+        stage.topology.weather.clear()
+        took = 0.0
+        for source, target in (("b1", "a1"), ("b1", "a2")):
+            took += stage.wait(f"{source} to {target} direct", partial(_is_direct, stage, source, target), 8)
+        moving.expect_moving("back on the direct path")
+        step.detail = f"{took:.0f} ms after the way was open"
+
+
+def rebooted(stage: Stage, moving: Moving) -> None:
+    """The cloud is gone and a2 reboots: names, and a service on a1, from its snapshot and over the LAN."""
+    a2 = stage.node("a2")
+    with stage.step("cloud gone, a2 reboots without its manifests", "a2-agent") as step:
+        fault = Fault(step.name, False, "lan")
+        stage.record.faults.append(fault)
+        try:
+            moving.flows.pop().shut()  # the echo is on a2, which loses its connections as any machine does
+            if not stage.direct:
+                moving.shut()
+                moving.flows.clear()
+            moving.mark()
+            stage.workloads.cluster.unreachable.update({"a2", CLOUD.name})
+            stage.topology.cut_off(CLOUD.name)
+            stage.topology.reboot("a2")
+            caller = Caller(a2)
+            began = time.monotonic()
+            a2.start_services()
+            answer = caller.until_ok("http", 8, name=ORDERS[0], port=ORDERS[1])
+            call = stage.add_call("a2 after its reboot", caller, f"http://{ORDERS[0]}:{ORDERS[1]}", answer)
+            fault.recovery_ms = (time.monotonic() - began) * 1000
+            if call.path != "lan":
+                raise Failure(f"a2 reaches {call.node} by a path that is {call.path}, not lan", "a2-agent")
+            names = _names(stage, caller)
+            fault.bytes_during = moving.bytes() if moving.flows else 0
+            if moving.flows:
+                moving.expect_moving("the cloud is gone")
+            stage.workloads.restart("a2")
+            after = _download(caller)
+            fault.bytes_after = int(after["bytes"])
+            fault.ok = True
+        except Failure as failure:
+            fault.error = str(failure)
+            raise
+        step.detail = (
+            f"{names} names, and orders.shop on a1, {fault.recovery_ms:.0f} ms after its processes started; "
+            f"{_kib(fault.bytes_after)} over the LAN"
+        )
+        if moving.flows:
+            step.detail += f", meanwhile {_kib(fault.bytes_during)} from a1 to b1"
+
+
+def _names(stage: Stage, caller: Caller) -> int:
+    """Every name of the examples is answered; how many there were."""
+    expected = {"catalog.shop": None, "echo.shop": None, "echo-udp.shop": None, "orders.shop": None}
+    for name in expected:
+        answer = caller.call("lookup", name=name)
+        if not answer["ok"]:
+            raise Failure(f"a2 has no answer for {name}: {answer['error']}", "a2-resolver")
+    answer = caller.call("lookup", name=STOCK[0])
+    pods = {stage.workloads.pod(f"stock-{index}", NAMESPACE).address for index in range(2)}
+    if set(answer.get("answers", [])) != pods:
+        raise Failure(f"a2 answers {answer.get('answers') or answer.get('error')} for {STOCK[0]}", "a2-resolver")
+    return len(expected) + 1
+
+
+def _download(caller: Caller) -> Answer:
+    flow: Flow = caller.flow("download", "download", *ORDERS, DOWNLOAD)
+    moves = flow.moves(MOVED)
+    state = flow.shut()
+    if not moves or state["broken"]:
+        raise Failure(f"the download on a2 does not go on: {state['broken'] or 'no bytes'}", "a2-engine")
+    return state
