@@ -1,1 +1,4 @@
-"""Sources of objects: manifests (a directory, followed as its files change)."""
+"""Sources of objects: manifests (a directory, followed as its files change).
+
+Files in reading order: document (text to data, with lines), inotify (which files changed), manifests.
+"""

@@ -132,7 +132,7 @@ class Manifests:
                 elif event.all:
                     self._begin(afresh=False)
                 else:
-                    self._note(event.names)
+                    self._note(event.names | {name for name in event.made if self._linked(name)})
                 self._expire(trio.current_time(), changes)
             if changes.changed or changes.gone:
                 return changes
@@ -199,6 +199,14 @@ class Manifests:
             elif name in self.files or name in self._mistakes:
                 self._vanished.setdefault(name, trio.current_time() + GRACE)
         self._waiting = sorted(waiting)
+
+    def _linked(self, name: str) -> bool:
+        """Whether a name is a link, complete as soon as it is made; a file is still to be written."""
+        try:
+            found = os.lstat(os.path.join(self.directory, name))
+        except OSError:
+            return False
+        return stat.S_ISLNK(found.st_mode) or found.st_nlink > 1
 
     def _stamp(self, name: str) -> Stamp | None:
         try:
