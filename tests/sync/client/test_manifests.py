@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from sync.client import document
 from sync.client.inotify import IN_CLOSE_WRITE, IN_CREATE, IN_IGNORED, IN_MOVED_TO, IN_Q_OVERFLOW, Event, Watch, parse
+from sync.client.manifest import parse as parse_file
 from sync.client.manifests import GRACE, UNREAD, Changes, FileState, Manifests
-from sync.client.manifests import parse as parse_file
 from sync.resources.kinds import Key, Service
 
 RANGE = "10.96.0.0/12"
@@ -289,6 +289,20 @@ def test_directory_that_is_not_there_or_empty_keeps_what_is_known(directory: Pat
 
     (directory / "bare").mkdir()
     follow(directory / "bare", empty, known)
+
+
+def test_faulty_file_keeps_its_objects_over_a_restart(directory: Path) -> None:
+    (directory / "a.yaml").write_text("a: [")
+    known = {"a.yaml": FileState(UNREAD, (parsed(80),))}
+
+    async def scenario(manifests: Manifests, changes: Callable[[], Awaitable[Changes]]) -> None:
+        assert await changes() == Changes([], [])
+        assert manifests.files == known
+        assert sorted(manifests.problems) == ["a.yaml"]
+        put(directory / "a.yaml", service("a", 81))
+        assert ports(await changes()) == {"a": 81}
+
+    follow(directory, scenario, known)
 
 
 def test_volume_whose_link_is_swapped(directory: Path) -> None:
