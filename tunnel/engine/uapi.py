@@ -19,7 +19,7 @@ raises BadRequest; a request has at most LARGEST_REQUEST bytes.
 
 import errno
 import ipaddress
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import reduce
 from operator import or_
@@ -115,7 +115,7 @@ def describe(
     framed: bool,
     ciphers: Cipher,
     buffers: tuple[int, int],
-    peers: Iterator[tuple[Peer, Iterator[Network]]],
+    peers: Iterable[tuple[Peer, Iterable[Network]]],
 ) -> str:
     """The answer to `get`."""
     lines = [f"private_key={private_key.hex()}"] if private_key else []
@@ -130,7 +130,7 @@ def describe(
     return "\n".join(lines) + "\nerrno=0\n\n"
 
 
-def _describe_peer(peer: Peer, networks: Iterator[Network]) -> Iterator[str]:
+def _describe_peer(peer: Peer, networks: Iterable[Network]) -> Iterator[str]:
     yield f"public_key={peer.public_key.hex()}"
     yield f"preshared_key={peer.preshared_key.hex()}"
     yield "protocol_version=1"
