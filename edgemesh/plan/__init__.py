@@ -1,1 +1,5 @@
-"""Pure functions from objects to what the packages take: records (dns), services (proxy), peers (tunnel)."""
+"""Pure translations, a service or a node at a time: Kubernetes objects to what dns, proxy and tunnel take.
+
+Files in reading order: peers (nodes), endpoints (who answers for a service), records, services; planner (what of all
+that a change touches, and the difference it makes).
+"""

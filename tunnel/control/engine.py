@@ -51,6 +51,9 @@ class DeviceState(msgspec.Struct, frozen=True):
 class Engine(Protocol):
     """Control of one engine. All raise EngineError when it is away: wait with `ready`, then set all again."""
 
+    channels: bool
+    """Whether it sends through relays by itself; known once it is `ready`."""
+
     async def ready(self) -> None:
         """Return once the engine answers; wait for it as long as it takes."""
 

@@ -1,0 +1,7 @@
+"""`python -m edgemesh` is the command `edgemesh`."""
+
+import sys
+
+from edgemesh.cli import main
+
+sys.exit(main())

@@ -1,0 +1,216 @@
+"""The command line: one command, a role or a question each; imports what the subcommand needs and no more.
+
+Start-up is a target (an agent answers its first call 400 ms after exec), so every role's modules are imported
+by its own function here, after the arguments were read.
+
+Exit status: 0 done, or healthy; 1 failed, or not healthy; 2 wrong arguments or configuration.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from edgemesh.config import Config, Notice
+
+CONFIG = Path("/etc/edgemesh/config/edgemesh-agent.yaml")
+RELAY_LISTEN = "0.0.0.0:20006"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one subcommand; `argv` without the program's name."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    if words[:1] == ["demo"]:  # the demo has a command line of its own, and the program does not import it
+        os.execv(sys.executable, [sys.executable, "-m", "e2e.demo", *words[1:]])
+    options = _parser().parse_args(words)
+    logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=logging.INFO, stream=sys.stderr)
+    try:
+        status: int = options.run(options)
+    except KeyboardInterrupt:
+        return 130
+    return status
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="edgemesh", description="Any workload at any site calls any other by its Kubernetes name."
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    agent = commands.add_parser("agent", help="run this node: follow objects, decide, apply")
+    _config_option(agent)
+    agent.add_argument("--manifests", type=Path, metavar="DIR", help="directory of Kubernetes manifests to follow")
+    agent.add_argument("--node-name", metavar="NAME", help="this node's name (default: $NODE_NAME, or the host's)")
+    agent.add_argument(
+        "--print-meshnode",
+        action="store_true",
+        help="make this node's key and port where there are none, print its MeshNode manifest, and end",
+    )
+    agent.add_argument("--mesh-address", default="", metavar="IP", help="with --print-meshnode: its mesh address")
+    agent.add_argument("--pod-range", default="", metavar="CIDR", help="with --print-meshnode: its pod range")
+    agent.add_argument(
+        "--lan-address",
+        action="append",
+        metavar="IP",
+        help="with --print-meshnode: its address inside its own network; repeatable (default: found)",
+    )
+    agent.set_defaults(run=_agent)
+
+    resolver = commands.add_parser("resolver", help="answer DNS questions for this node")
+    _config_option(resolver)
+    resolver.add_argument("--resolv-conf", type=Path, default=Path("/etc/resolv.conf"), metavar="FILE")
+    resolver.set_defaults(run=_resolver)
+
+    engine = commands.add_parser("engine", help="run WireGuard in userspace, with a UAPI socket as `wg` expects")
+    engine.add_argument("--device", default="edgemesh-wg", metavar="NAME", help="the TUN device (default %(default)s)")
+    engine.set_defaults(run=_engine)
+
+    relay = commands.add_parser("relay", help="answer STUN and pass sealed packets on between nodes")
+    relay.add_argument("--listen", default=RELAY_LISTEN, metavar="IP:PORT", help=f"default {RELAY_LISTEN}, UDP")
+    relay.add_argument(
+        "--manifests",
+        type=Path,
+        metavar="DIR",
+        required=True,
+        help="directory with the MeshNode manifests of the nodes to admit; no others are",
+    )
+    relay.set_defaults(run=_relay)
+
+    status = commands.add_parser("status", help="show this node, its peers and paths, services, resolver")
+    _config_option(status)
+    status.add_argument("--json", action="store_true", help="one JSON document")
+    status.set_defaults(run=_status)
+
+    commands.add_parser("demo", help="see it all work, in a private bed on this machine: edgemesh demo --help")
+    return parser
+
+
+def _config_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--config-file",
+        type=Path,
+        metavar="FILE",
+        help=f"EdgeMeshAgent configuration (default {CONFIG}; without that file, the defaults)",
+    )
+
+
+def _fail(message: object, status: int = 1) -> int:
+    print(f"edgemesh: {message}", file=sys.stderr)
+    return status
+
+
+def _config(options: argparse.Namespace) -> tuple[Config, list[Notice]]:
+    """The configuration file named on the command line, or the usual one if there is one, or the defaults."""
+    from edgemesh.config import load
+
+    path = options.config_file or (CONFIG if CONFIG.exists() else None)
+    name = getattr(options, "node_name", None)
+    environ = {**os.environ, "NODE_NAME": name} if name else os.environ
+    return load(str(path) if path else None, environ)
+
+
+def _agent(options: argparse.Namespace) -> int:
+    from edgemesh import identity
+    from edgemesh.config import ConfigError
+
+    try:
+        config, notices = _config(options)
+        who = identity.load(config.state_dir)
+    except (ConfigError, identity.IdentityError) as error:
+        return _fail(error, 2)
+    if options.print_meshnode:
+        ranges = (config.service_range, config.pod_range, config.mesh_range)
+        print(
+            identity.print_meshnode(
+                config.node_name,
+                who,
+                addresses=options.lan_address or identity.lan_addresses(ranges),
+                relays=[f"{host}:{port}" for host, port in config.relay_addresses],
+                mesh_addresses=[options.mesh_address] if options.mesh_address else [],
+                pod_ranges=[options.pod_range] if options.pod_range else [],
+            ),
+            end="",
+        )
+        return 0
+    import trio
+
+    from edgemesh.agent import Agent, AgentError, run
+
+    for notice in notices:
+        logging.getLogger("edgemesh").warning("%s", notice)
+    try:
+        trio.run(run, Agent(config, notices, who, options.manifests), strict_exception_groups=False)
+    except AgentError as error:
+        return _fail(error)
+    return 0
+
+
+def _resolver(options: argparse.Namespace) -> int:
+    from dns.server import Options, run
+    from edgemesh.config import ConfigError
+
+    try:
+        config, _ = _config(options)
+    except ConfigError as error:
+        return _fail(error, 2)
+    listen, port = config.dns_listen
+    return run(
+        Options(
+            listen=listen,
+            port=port,
+            socket=Path(config.resolver_socket),
+            table=Path(config.table_file),
+            resolv_conf=options.resolv_conf,
+        )
+    )
+
+
+def _engine(options: argparse.Namespace) -> int:
+    from tunnel.engine.engine import Options, run
+
+    return run(Options(device=options.device))
+
+
+def _relay(options: argparse.Namespace) -> int:
+    import trio
+
+    from edgemesh.relay import run
+    from sync.resources.validate import split_host_port
+    from tunnel.endpoint import Address
+    from tunnel.relay.forward import RelayError
+
+    try:
+        host, port = split_host_port(options.listen, 20006)
+    except ValueError:
+        return _fail(f"--listen {options.listen}: an address and a port, such as {RELAY_LISTEN}", 2)
+    try:
+        trio.run(run, Address(host, port), options.manifests, strict_exception_groups=False)
+    except RelayError as error:
+        return _fail(error)
+    return 0
+
+
+def _status(options: argparse.Namespace) -> int:
+    import time
+
+    from edgemesh import status
+    from edgemesh.config import ConfigError
+
+    try:
+        config, _ = _config(options)
+        answer = status.ask(Path(config.agent_socket))
+    except ConfigError as error:
+        return _fail(error, 2)
+    except status.StatusError as error:
+        return _fail(error, 2)
+    if options.json:
+        print(status.to_json(answer))
+    else:
+        status.show(answer, time.time())
+    return 0 if answer.healthy else 1

@@ -1,0 +1,160 @@
+"""Who this node is: its WireGuard key and the port of its tunnel, made once and kept in the state directory.
+
+`node.key` is the private key in base64, as `wg genkey` writes it (so `wg pubkey < node.key` works); `node.port` is
+the UDP port, chosen at random, since one fixed port for several nodes behind one NAT makes that NAT hard to cross.
+Both are mode 0600, and appear whole or not at all. A file that can't be read is never overwritten: the key is what
+the other nodes know this one by.
+"""
+
+import base64
+import binascii
+import contextlib
+import fcntl
+import ipaddress
+import logging
+import os
+import secrets
+import socket
+import stat
+import struct
+from collections.abc import Callable, Iterable, Sequence
+
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+from msgspec import Struct
+
+from sync.resources.kinds import MeshNode
+
+KEY_SIZE = 32
+PORTS = range(20000, 60001)
+"""Where listen ports are chosen from."""
+
+_SIOCGIFADDR = 0x8915
+
+log = logging.getLogger(__name__)
+
+
+class IdentityError(Exception):
+    """The key or the port can't be read or made; the message says which file, why, and what to do."""
+
+
+class Identity(Struct, frozen=True):
+    """A node's keys (32 bytes each) and the UDP port of its tunnel."""
+
+    private_key: bytes
+    public_key: bytes
+    listen_port: int
+
+    def __repr__(self) -> str:
+        return f"Identity({base64.b64encode(self.public_key).decode()}, port {self.listen_port})"
+
+
+def load(state_dir: str) -> Identity:
+    """The node's identity; what is missing of it is made. Raises IdentityError."""
+    try:
+        os.makedirs(state_dir, mode=0o700, exist_ok=True)
+        private = _key(os.path.join(state_dir, "node.key"))
+        port = _port(os.path.join(state_dir, "node.port"))
+    except OSError as error:
+        where = error.filename or state_dir
+        raise IdentityError(
+            f"{where}: {error.strerror}: the node's key is kept there; see commonConfig.stateDir"
+        ) from None
+    public = X25519PrivateKey.from_private_bytes(private).public_key().public_bytes_raw()
+    return Identity(private, public, port)
+
+
+def _key(path: str) -> bytes:
+    text = _kept(path, lambda: base64.b64encode(os.urandom(KEY_SIZE)))
+    try:
+        key = base64.b64decode(text.strip(), validate=True)
+    except binascii.Error:
+        key = b""
+    if len(key) != KEY_SIZE:
+        raise IdentityError(
+            f"{path} is not a private key of 32 bytes in base64: restore it from a copy, or move it away to get a new "
+            "one (the other nodes then need this node's new MeshNode)"
+        )
+    return key
+
+
+def _port(path: str) -> int:
+    text = _kept(path, lambda: str(secrets.choice(PORTS)).encode())
+    try:
+        port = int(text)
+    except ValueError:
+        port = 0
+    if not 0 < port < 65536:
+        raise IdentityError(f"{path} has no port from 1 to 65535: write the port of this node's MeshNode into it")
+    return port
+
+
+def _kept(path: str, make: Callable[[], bytes]) -> bytes:
+    """A small secret file's content, made if the file isn't there. Of several that make it at once the first wins."""
+    while True:
+        with contextlib.suppress(FileNotFoundError), open(path, "rb") as file:
+            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
+            if mode & 0o077:
+                log.warning("%s could be read by others (mode %o): its mode is now 600", path, mode)
+                os.fchmod(file.fileno(), 0o600)
+            return file.read(1024)
+        draft = f"{path}.{os.getpid()}.{secrets.token_hex(4)}"
+        fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            with open(fd, "wb") as file:
+                file.write(make() + b"\n")
+                file.flush()
+                os.fsync(fd)
+            with contextlib.suppress(FileExistsError):
+                os.link(draft, path)
+        finally:
+            os.unlink(draft)
+
+
+def lan_addresses(outside: Iterable[str]) -> list[str]:
+    """This machine's IPv4 addresses, one an interface, but for loopback, link-local, and ranges in `outside`."""
+    excluded = [ipaddress.ip_network(text) for text in (*outside, "127.0.0.0/8", "169.254.0.0/16")]
+    found: list[str] = []
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        for _, name in socket.if_nameindex():
+            try:
+                answer = fcntl.ioctl(sock, _SIOCGIFADDR, struct.pack("256s", name.encode()[:15]))
+            except OSError:  # the interface has no IPv4 address
+                continue
+            address = socket.inet_ntoa(answer[20:24])
+            if not any(ipaddress.ip_address(address) in network for network in excluded):
+                found.append(address)
+    return found
+
+
+def print_meshnode(
+    name: str,
+    identity: Identity,
+    *,
+    addresses: Sequence[str],
+    relays: Sequence[str],
+    mesh_addresses: Sequence[str],
+    pod_ranges: Sequence[str],
+) -> str:
+    """This node's MeshNode as a manifest, to be copied to all nodes. Relays are "host:port", ranges CIDR text."""
+    lines = [
+        f"apiVersion: {MeshNode.api_version}",
+        "kind: MeshNode",
+        "metadata:",
+        f"  name: {name}",
+        "spec:",
+        f"  publicKey: {base64.b64encode(identity.public_key).decode()}",
+        f"  listenPort: {identity.listen_port}",
+        *_list("  addresses", addresses, "this node's addresses inside its own network"),
+        *_list("  relays", relays, "where this node can be reached from anywhere"),
+        "status:",
+        *_list("  meshAddresses", mesh_addresses, "this node's own address in the mesh"),
+        *_list("  podRanges", pod_ranges, "the range of this node's pods, such as 10.244.1.0/24"),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _list(field: str, values: Sequence[str], meaning: str) -> list[str]:
+    indent = " " * (len(field) - len(field.lstrip()))
+    if not values:
+        return [f"{field}: []  # {meaning}"]
+    return [f"{field}:  # {meaning}", *(f'{indent}- "{value}"' for value in values)]

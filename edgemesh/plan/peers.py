@@ -1,0 +1,169 @@
+"""MeshNodes and Nodes to the tunnel's peers, and where each node is reached.
+
+Addresses decide where packets go, so no two nodes may have one: a key, a mesh address or a pod range that overlaps
+another node's, or the services', is refused, and the first node by name keeps it. All nodes see the same objects, so
+all refuse the same. A node whose key is refused is no peer at all; a node whose range is refused lacks that range.
+"""
+
+import base64
+import ipaddress
+from bisect import bisect_left, insort
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+from edgemesh.config import Config
+from sync.resources.kinds import MeshNode, Node
+from sync.resources.validate import split_host_port
+from tunnel.endpoint import Address
+from tunnel.peer import Peer
+
+_UNROUTABLE = tuple(
+    map(ipaddress.ip_network, ("0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/3", "fe80::/10", "ff00::/8"))
+)
+_HOST_TYPES = ("InternalIP", "ExternalIP")
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+class Problem(NamedTuple):
+    """What of an object has no effect, and why: for `edgemesh status`. `subject` is "Kind [namespace/]name"."""
+
+    subject: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.subject}: {self.text}"
+
+
+class Mesh(NamedTuple):
+    """All nodes as this one sees them.
+
+    `peers` are the others, by name. `addresses` has each node's mesh address (IPv4), its own too, `hosts` the
+    addresses that its host has outside the mesh, `zone` this node's zone, `pod_ranges` this node's pods' ranges.
+    """
+
+    peers: tuple[Peer, ...] = ()
+    addresses: Mapping[str, str] = {}
+    hosts: Mapping[str, frozenset[str]] = {}
+    pod_ranges: tuple[str, ...] = ()
+    zone: str = ""
+    problems: tuple[Problem, ...] = ()
+
+    def reach(self, address: str, node: str) -> str:
+        """Where an endpoint of a node is reached: one in the host's network at the node's mesh address."""
+        if address in self.hosts.get(node, ()):
+            return self.addresses.get(node, address)
+        return address
+
+
+class _Claims:
+    """Ranges that are given away, disjoint, so that only neighbours need a look."""
+
+    def __init__(self) -> None:
+        self._taken: list[tuple[int, int, int, str]] = []  # version, first, last, whose
+
+    def take(self, network: Network, owner: str) -> str:
+        """Give a range to `owner`; if it overlaps another's, whose that is."""
+        first, last = int(network.network_address), int(network.broadcast_address)
+        at = bisect_left(self._taken, (network.version, first, last, ""))
+        for version, start, end, other in self._taken[max(at - 1, 0) : at + 1]:
+            if version == network.version and start <= last and first <= end:
+                return other
+        insort(self._taken, (network.version, first, last, owner))
+        return ""
+
+
+def mesh(
+    mesh_nodes: Mapping[str, MeshNode], nodes: Mapping[str, Node], config: Config, public_key: bytes = b""
+) -> Mesh:
+    """The mesh as the node of `config` sees it; `public_key` is its own key, 32 bytes."""
+    claims = _Claims()
+    claims.take(ipaddress.ip_network(config.service_range), "the services")
+    keys: dict[bytes, str] = {}
+    peers: list[Peer] = []
+    addresses: dict[str, str] = {}
+    own_ranges: tuple[str, ...] = ()
+    problems: list[Problem] = []
+    for name, node in sorted(mesh_nodes.items()):
+        subject = f"MeshNode {name}"
+        key = base64.b64decode(node.spec.public_key)
+        holder = keys.setdefault(key, name)
+        if holder != name:
+            problems.append(Problem(subject, f"refused: it has the public key of {holder}"))
+            continue
+        if public_key and (name == config.node_name) != (key == public_key):
+            problems.append(Problem(subject, _stranger(name, config.node_name)))
+            if name != config.node_name:
+                continue
+        ranges = node.status.pod_ranges or (nodes[name].pod_ranges if name in nodes else ())
+        accepted = [text for text in ranges if _accept(text, subject, name, claims, problems)]
+        own = [text for text in node.status.mesh_addresses if _accept(text, subject, name, claims, problems)]
+        if first := next((text for text in own if ":" not in text), ""):
+            addresses[name] = first
+        else:
+            problems.append(Problem(subject, "has no mesh address (IPv4): its host network can't be reached"))
+        if name == config.node_name:
+            own_ranges = tuple(accepted)
+            continue
+        peers.append(
+            Peer(
+                name=name,
+                public_key=key,
+                allowed_ips=(*accepted, *(f"{text}/{128 if ':' in text else 32}" for text in own)),
+                lan=tuple(Address(text, node.spec.listen_port) for text in node.spec.addresses),
+                relays=tuple(_relays(node, config, problems)),
+            )
+        )
+    if config.node_name not in mesh_nodes and mesh_nodes:
+        text = "there is none for this node: other nodes can't reach it (see 'edgemesh agent --print-meshnode')"
+        problems.append(Problem(f"MeshNode {config.node_name}", text))
+    own_node = nodes.get(config.node_name)
+    return Mesh(
+        peers=tuple(peers),
+        addresses=addresses,
+        hosts={
+            name: hosts for name in {*mesh_nodes, *nodes} if (hosts := _hosts(mesh_nodes.get(name), nodes.get(name)))
+        },
+        pod_ranges=own_ranges or (own_node.pod_ranges if own_node and config.node_name not in mesh_nodes else ()),
+        zone=own_node.zone if own_node else "",
+        problems=tuple(problems),
+    )
+
+
+def _stranger(name: str, own: str) -> str:
+    if name == own:
+        return "has another public key than this node: the file is old, or two nodes have one name"
+    return f"refused: it has this node's public key, and this node's name is {own}"
+
+
+def _accept(text: str, subject: str, name: str, claims: _Claims, problems: list[Problem]) -> bool:
+    """Take an address or a range for a node, or say why not."""
+    network = ipaddress.ip_network(text)
+    for unroutable in _UNROUTABLE:
+        if network.version == unroutable.version and network.overlaps(unroutable):
+            problems.append(Problem(subject, f"{text} is refused: no packets can be sent to {unroutable}"))
+            return False
+    holder = claims.take(network, name)
+    if holder:
+        problems.append(Problem(subject, f"{text} is refused: it overlaps what {holder} has"))
+    return not holder
+
+
+def _relays(node: MeshNode, config: Config, problems: list[Problem]) -> Iterator[Address]:
+    """A node's own relays, else those of the configuration."""
+    if not node.spec.relays:
+        yield from config.relay_addresses
+    for text in node.spec.relays:
+        host, port = split_host_port(text, config.relay_port)
+        try:
+            ipaddress.ip_address(host)
+        except ValueError:
+            problems.append(Problem(f"MeshNode {node.metadata.name}", f"relay {text} is left out: not an IP address"))
+            continue
+        yield Address(host, port)
+
+
+def _hosts(mesh_node: MeshNode | None, node: Node | None) -> frozenset[str]:
+    lan = mesh_node.spec.addresses if mesh_node else ()
+    status = node.status.addresses if node else ()
+    return frozenset((*lan, *(address.address for address in status if address.type in _HOST_TYPES)))

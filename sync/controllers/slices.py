@@ -1,0 +1,135 @@
+"""EndpointSlices of a Service from its selector and its Pods, as upstream's endpointslice controller makes them.
+
+Pure, a service at a time. A pod is an endpoint from when it has an address until it has ended. It is `serving` while
+its Ready condition is true, `ready` while it serves and is not being deleted (or always, where the service publishes
+addresses that are not ready). Pods whose container ports give a service's named ports different numbers are in
+different slices, and no slice has more than `MAX_ENDPOINTS`.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import groupby
+
+from sync.resources.kinds import (
+    MANAGED_BY,
+    SERVICE_NAME,
+    Container,
+    EndpointConditions,
+    EndpointHints,
+    EndpointSlice,
+    HintName,
+    Metadata,
+    Node,
+    Pod,
+    PortOfService,
+    PortOfSlice,
+    Service,
+    SliceEndpoint,
+)
+
+MANAGER = "edgemesh.kubeedge.io"
+"""Value of the managed-by label of the slices made here."""
+MAX_ENDPOINTS = 100
+"""Endpoints a slice (upstream's --max-endpoints-per-slice)."""
+
+_ENDED = ("Succeeded", "Failed")
+
+
+def selects(service: Service, pod: Pod) -> bool:
+    """Whether a pod belongs to a service; a service without a selector has no pods."""
+    selector = service.spec.selector
+    return (
+        bool(selector)
+        and service.spec.type != "ExternalName"
+        and service.metadata.namespace == pod.metadata.namespace
+        and selector.items() <= pod.metadata.labels.items()
+    )
+
+
+def made_here(piece: EndpointSlice) -> bool:
+    """Whether a slice was made by this controller; any other's is left as it is."""
+    return piece.metadata.labels.get(MANAGED_BY) == MANAGER
+
+
+def slices(service: Service, pods: Iterable[Pod], nodes: Mapping[str, Node]) -> tuple[EndpointSlice, ...]:
+    """The slices of a service, the same for the same pods in any order; `nodes` give zones, by name."""
+    endpoints = [
+        (_family(pod), _ports(service, pod), pod.metadata.name, pod)
+        for pod in pods
+        if selects(service, pod) and pod.status.pod_ip and pod.status.phase not in _ENDED
+    ]
+    endpoints.sort(key=lambda endpoint: endpoint[:3])
+    made: list[EndpointSlice] = []
+    for (family, ports), group in groupby(endpoints, key=lambda endpoint: endpoint[:2]):
+        members = [_endpoint(service, pod, nodes) for *_, pod in group]
+        for start in range(0, len(members), MAX_ENDPOINTS):
+            metadata = Metadata(
+                name=f"{service.metadata.name}-{len(made)}",
+                namespace=service.metadata.namespace,
+                labels={SERVICE_NAME: service.metadata.name, MANAGED_BY: MANAGER},
+            )
+            made.append(
+                EndpointSlice(
+                    metadata=metadata,
+                    address_type="IPv6" if family == 6 else "IPv4",
+                    endpoints=tuple(members[start : start + MAX_ENDPOINTS]),
+                    ports=tuple(PortOfSlice(name=name, protocol=protocol, port=port) for name, protocol, port in ports),
+                )
+            )
+    return tuple(made)
+
+
+def _family(pod: Pod) -> int:
+    return 6 if ":" in pod.status.pod_ip else 4
+
+
+def _ports(service: Service, pod: Pod) -> tuple[tuple[str, str, int], ...]:
+    """Name, protocol and number of each of the service's ports in this pod; one that the pod lacks is left out."""
+    found = ((port, _number(port, pod)) for port in service.spec.ports)
+    return tuple((port.name, port.protocol, number) for port, number in found if number is not None)
+
+
+def _number(port: PortOfService, pod: Pod) -> int | None:
+    if port.target_port is None:
+        return port.port
+    if isinstance(port.target_port, int):
+        return port.target_port
+    for container in _containers(pod):
+        for candidate in container.ports:
+            if candidate.name == port.target_port and candidate.protocol == port.protocol:
+                return candidate.container_port
+    return None
+
+
+def _containers(pod: Pod) -> Iterator[Container]:
+    """A pod's containers, and those of its init containers that go on running (sidecars)."""
+    yield from pod.spec.containers
+    yield from (container for container in pod.spec.init_containers if container.restart_policy == "Always")
+
+
+def _endpoint(service: Service, pod: Pod, nodes: Mapping[str, Node]) -> SliceEndpoint:
+    serving = any(condition.type == "Ready" and condition.status == "True" for condition in pod.status.conditions)
+    terminating = bool(pod.metadata.deletion_timestamp)
+    node = nodes.get(pod.spec.node_name)
+    zone = node.zone if node else ""
+    named = pod.spec.hostname and pod.spec.subdomain == service.metadata.name
+    return SliceEndpoint(
+        addresses=(pod.status.pod_ip,),
+        conditions=EndpointConditions(
+            ready=service.spec.publish_not_ready_addresses or (serving and not terminating),
+            serving=serving,
+            terminating=terminating,
+        ),
+        hostname=pod.spec.hostname if named else "",
+        node_name=pod.spec.node_name,
+        zone=zone,
+        hints=_hints(service, pod.spec.node_name, zone),
+    )
+
+
+def _hints(service: Service, node: str, zone: str) -> EndpointHints | None:
+    """Whom an endpoint is for, as `trafficDistribution` says (PreferClose is the old name of PreferSameZone)."""
+    distribution = service.spec.traffic_distribution
+    if not distribution or not zone:
+        return None
+    nodes = (HintName(node),) if distribution == "PreferSameNode" and node else ()
+    return EndpointHints(for_zones=(HintName(zone),), for_nodes=nodes)
