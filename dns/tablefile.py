@@ -23,6 +23,8 @@ from dns.records import Name, Zone
 
 WRITE_AFTER = 0.2
 """Seconds from a change to its being written: changes come in groups."""
+SPACING = 5.0
+"""Seconds between two writes at least: flash wears, and the whole file is written each time."""
 TRY_AGAIN = 30.0
 """Seconds after a failed write."""
 MAGIC = b"EMDNS\0\0\1"
@@ -114,6 +116,7 @@ class TableFile:
         self.due: float | None = None
         """When `advance` wants to be called."""
         self._dirty = False
+        self._not_before = 0.0
         self._thread: threading.Thread | None = None
 
     def changed(self, now: float) -> None:
@@ -136,7 +139,11 @@ class TableFile:
         if not self._dirty:
             self.due = None
             return
+        if now < self._not_before:
+            self.due = self._not_before
+            return
         self._dirty = False
+        self._not_before = now + SPACING
         self._thread = threading.Thread(target=self._write, args=(pack(),), name="table file", daemon=True)
         self._thread.start()
         self.due = now + WRITE_AFTER

@@ -117,7 +117,10 @@ def process(host: Space, folder: Path) -> Iterator[Process]:
     assert upstream.stdout.readline() == "ready\n"
     running = Process(host, folder)
     # the address comes after the process: the agent makes the device when it starts
-    time.sleep(0.2)
+    limit = time.monotonic() + 10
+    while not (folder / "sock").exists():
+        assert time.monotonic() < limit, running.log.read_text()
+        time.sleep(0.01)
     host.run(f"ip address replace {LISTEN}/32 dev lo")
     try:
         yield running.answering()
@@ -162,6 +165,20 @@ def test_everything_else_goes_upstream(process: Process) -> None:
     absent = process.dig("no.example.com")
     assert "NXDOMAIN" in absent
     assert "SOA" in absent
+
+
+def test_with_nothing_to_do_it_sleeps(process: Process) -> None:
+    assert process.dig("+short", "www.example.com")
+    children = Path(f"/proc/{process.popen.pid}/task/{process.popen.pid}/children").read_text().split()
+    status = Path(f"/proc/{children[0]}/status")
+
+    def awakenings() -> list[str]:
+        return [line for line in status.read_text().splitlines() if line.startswith("voluntary")]
+
+    time.sleep(0.6)  # the timer of the question that was forwarded
+    before = awakenings()
+    time.sleep(1.0)
+    assert awakenings() == before
 
 
 def test_it_ends_at_sigterm_and_takes_its_socket_away(process: Process, folder: Path) -> None:
