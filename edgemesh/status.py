@@ -15,6 +15,8 @@ import msgspec
 VERSION = 1
 TIMEOUT = 5.0
 """Seconds that an answer may take."""
+WIDTH = 160
+"""Columns that a person is shown at least, wherever it goes: a narrow terminal folds lines, nothing is cut."""
 
 
 class StatusError(Exception):
@@ -108,6 +110,8 @@ def ask(path: Path) -> Status:
             raise StatusError(f"the agent behind {path} does not answer within {TIMEOUT:g} s") from None
         except ConnectionRefusedError:
             raise StatusError(f"no agent runs here: nobody listens on {path}. Start it: edgemesh agent") from None
+        except OSError as error:
+            raise StatusError(f"the agent behind {path} ended while it was asked: {error.strerror}") from None
     try:
         return msgspec.msgpack.decode(document, type=Status)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -125,6 +129,7 @@ def show(status: Status, now: float) -> None:
     from rich.table import Table
 
     console = Console(highlight=False)
+    console.width = max(console.width, WIDTH)
     mark = "[green]healthy[/]" if status.healthy else "[red]not healthy[/]"
     console.print(
         f"[bold]{status.node}[/]: {mark}, up {age(now - status.since)}; "
