@@ -163,6 +163,7 @@ def _agent(options: argparse.Namespace) -> int:
 
 
 def _print_meshnode(options: argparse.Namespace, config: Config, who: Identity) -> int:
+    from contextlib import closing
     from ipaddress import ip_address, ip_network
 
     from edgemesh.identity import print_meshnode
@@ -178,11 +179,8 @@ def _print_meshnode(options: argparse.Namespace, config: Config, who: Identity) 
             ip_address(text)
         if options.pod_range:
             ip_network(options.pod_range)
-        addresses = options.lan_address or [
-            text
-            for text in Links().lan_addresses()
-            if ":" not in text and not any(ip_address(text) in network for network in ranges)
-        ]
+        with closing(Links()) as links:
+            found = [text for text in links.lan_addresses() if ":" not in text]
     except ValueError as error:
         return _fail(error, 2)
     except LinkError as error:
@@ -191,7 +189,8 @@ def _print_meshnode(options: argparse.Namespace, config: Config, who: Identity) 
         print_meshnode(
             config.node_name,
             who,
-            addresses=addresses,
+            addresses=options.lan_address
+            or [text for text in found if not any(ip_address(text) in network for network in ranges)],
             relays=[f"{host}:{port}" for host, port in config.relay_addresses],
             mesh_addresses=[mesh_address],
             pod_ranges=[options.pod_range] if options.pod_range else [],
@@ -228,13 +227,16 @@ def _engine(options: argparse.Namespace) -> int:
 
 
 def _relay(options: argparse.Namespace) -> int:
+    from ipaddress import ip_address
+
     from edgemesh.relay import run
     from sync.resources.validate import split_host_port
     from tunnel.endpoint import Address
     from tunnel.relay.forward import RelayError
 
+    host, port = split_host_port(options.listen, 20006)
     try:
-        host, port = split_host_port(options.listen, 20006)
+        ip_address(host)
     except ValueError:
         return _fail(f"--listen {options.listen}: an address and a port, such as {RELAY_LISTEN}", 2)
     return _loop(RelayError, run, Address(host, port), options.manifests)

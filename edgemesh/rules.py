@@ -89,8 +89,9 @@ class Rules:
             proxy.set_network(network)
         with suppress(ProxyError):
             if whole is not None:
-                proxy.apply({port.name: port for port in whole})
-            if changed or proxy.status().error:
+                ports = {port.name: port for port in whole} | changed
+                proxy.apply({name: port for name, port in ports.items() if port})
+            elif changed or proxy.status().error:
                 present = [port for port in changed.values() if port]
                 proxy.update(present, [name for name, port in changed.items() if not port])
         self._status = proxy.status()

@@ -11,6 +11,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import trio
+
 from e2e.lab.namespaces import Bed, Space
 
 ROOT = Path(__file__).parents[2]
@@ -112,3 +114,10 @@ def until(condition: Callable[[], object], within: float, what: str, told: Calla
     while not condition():
         assert time.monotonic() < deadline, f"not within {within} s: {what}\n{told()}"
         time.sleep(0.03)
+
+
+async def eventually(condition: Callable[[], object], within: float = 10) -> None:
+    """Wait for a condition on trio's clock, virtual or real."""
+    with trio.fail_after(within):
+        while not condition():  # noqa: ASYNC110  # what it looks at has no event
+            await trio.sleep(0.005)

@@ -61,7 +61,7 @@ def test_corrupt_file_is_said_and_left(tmp_path: Path, name: str, content: bytes
 
 def test_state_directory_that_cant_be(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(IdentityError, match="or set commonConfig.stateDir"):
+    with pytest.raises(IdentityError, match=r"or set commonConfig\.stateDir"):
         load(str(tmp_path / "file" / "state"))
 
 
