@@ -11,11 +11,13 @@ address and port).
     keep_alive     {count}                      µs of the middle one of so many HTTP requests over one connection
     ping           {size, count}                µs of the middle one of so many UDP round trips
 
-Two begin at a line on standard input and tell as they go, in lines of JSON with times of CLOCK_MONOTONIC:
+Three begin at a line on standard input and tell as they go, in lines of JSON with times of CLOCK_MONOTONIC:
 
     first          {name, server, port}         asks for a name, then by HTTP, again and again until both are answered; \
 without a port, a name is all
     follow         {address, port}              connects again and again, and tells each new word that answers
+    watch          {place, path, size}          reads a long HTTP body: the longest gap between two reads (ms), bytes
+                                                that did not come or are not what the server of `examples/` sends
 """
 
 import json
@@ -210,13 +212,40 @@ def follow(address: str, port: int) -> None:
         time.sleep(0.001)
 
 
+def watch(place: Place, path: str, size: int) -> None:
+    pattern = bytes(range(251)) * 4200
+    buffer = memoryview(bytearray(1 << 19))
+    with socket.create_connection(tuple(place), PATIENCE) as one:
+        one.sendall(f"GET {path} HTTP/1.1\r\nHost: bench\r\n\r\n".encode())
+        head = b""
+        while b"\r\n\r\n" not in head:
+            head += _some(one, buffer)
+        position, wrong = len(head.partition(b"\r\n\r\n")[2]), 0
+        gap, last = 0.0, time.monotonic()
+        while position < size:
+            try:
+                got = one.recv_into(buffer)
+            except OSError:
+                break
+            if not got:
+                break
+            now = time.monotonic()
+            gap, last = max(gap, now - last), now
+            first = position % 251
+            wrong += got * (buffer[:got] != pattern[first : first + got])
+            position += got
+    lost = size - position + wrong
+    print(json.dumps({"ended": time.monotonic(), "gap": gap * 1e3, "lost": lost}), flush=True)
+
+
 def main() -> None:
     what, how = sys.argv[1], json.loads(sys.argv[2])
-    if what not in ("first", "follow"):
+    telling = {"first": first, "follow": follow, "watch": watch}
+    if what not in telling:
         return in_turn(what, **how)
     print("ready", flush=True)
     sys.stdin.readline()
-    {"first": first, "follow": follow}[what](**how)
+    telling[what](**how)
     os._exit(0)
 
 

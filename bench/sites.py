@@ -145,17 +145,19 @@ class Sites:
         node = orders.node
         router = self.topology.routers[node.place.zone]
         ports = f"{{ {HTTP_PORT}, {WORD_PORT}, {STREAM_PORT}, {IPERF_PORT} }}"
-        _translate(
+        _load(
             router,
-            "prerouting priority dstnat",
+            "forward",
+            "nat hook prerouting priority dstnat",
             f'iifname "wan" tcp dport {ports} dnat to {node.place.address}',
             f'iifname "wan" udp dport {UDP_PORT} dnat to {echo.node.place.address}',
         )
         router.run('nft insert rule ip router forward iifname "wan" ct status dnat accept')
         for place in {node.name, echo.node.name}:
-            _translate(
+            _load(
                 self.node(place).space,
-                "prerouting priority dstnat",
+                "forward",
+                "nat hook prerouting priority dstnat",
                 f'iifname "eth0" tcp dport {HTTP_PORT} dnat to {orders.address}',
                 f'iifname "eth0" tcp dport {{ {WORD_PORT}, {STREAM_PORT} }} dnat to {answer.address}',
                 f'iifname "eth0" tcp dport {IPERF_PORT} dnat to {iperf.address}',
@@ -163,7 +165,21 @@ class Sites:
             )
         b1 = self.node("b1")
         masquerade = f'oifname "eth0" ip saddr {b1.place.pod_range} masquerade'
-        _translate(b1.space, "postrouting priority srcnat", masquerade)
+        _load(b1.space, "out", "nat hook postrouting priority srcnat", masquerade)
+
+    def drop_direct(self) -> None:
+        """Silently drop what the tunnels of site A and B send to each other; the way without the mesh stays open."""
+        one, other = WAN_ADDRESS.values()
+        rules = (
+            f"ip saddr {source} ip daddr {target} udp {end} != {UDP_PORT} drop"
+            for source, target, end in ((one, other, "sport"), (other, one, "dport"))
+        )
+        _load(self.topology.internet, "weather", "filter hook forward priority filter", *rules)
+
+    def open_direct(self) -> None:
+        """Nothing is dropped; returns when site B has a direct path again."""
+        _load(self.topology.internet, "weather", "filter hook forward priority filter")
+        self.wait_path("b1", self.pod_of("orders", "shop").node.name, "direct", 15)
 
     # asking
 
@@ -189,6 +205,15 @@ class Sites:
     def wait_path(self, source: str, target: str, path: str, patience: float = 10) -> float:
         """Until the path is of that kind; the time of CLOCK_MONOTONIC when it was."""
         return wait(f"{source} to {target} {path}", lambda: self.path(source, target) == path, patience)
+
+    def wait_services(self, name: str) -> float:
+        """Until a node serves all of `many`; the time of CLOCK_MONOTONIC when it did."""
+
+        def served() -> bool:
+            said = self.status(name)
+            return said is not None and said.services.backends >= SERVICES * ENDPOINTS
+
+        return wait(f"{SERVICES} services on {name}", served, 30)
 
     def endpoint(self, source: str, target: str) -> str:
         """Where a node's engine sends to another, as its control socket has it; empty where nowhere."""
@@ -253,10 +278,10 @@ class Sites:
                 self.node(name).stop(process)
 
 
-def _translate(space: Space, hook: str, *rules: str) -> None:
-    """Load a table of the benchmark's own with a chain of NAT rules."""
+def _load(space: Space, chain: str, kind: str, *rules: str) -> None:
+    """Load a chain of that type, and nothing else, into a table of the benchmark's own."""
     body = "\n".join(rules)
-    text = f"table ip bench {{\nchain nat {{\ntype nat hook {hook}\n{body}\n}}\n}}\n"
+    text = f"table ip bench\ndelete table ip bench\ntable ip bench {{\nchain {chain} {{\ntype {kind}\n{body}\n}}\n}}\n"
     space.run(["nft", "-f", "-"], input=text)
 
 
