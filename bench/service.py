@@ -3,8 +3,8 @@
     client pod --- bridge (isolated ports, proxy ARP: pods meet at layer 3) --- server pod
 
 Both ways are routed by the node, with the table of 1,000 services of three endpoints loaded, so the difference is
-what translation costs. Runs of the two alternate, each pair in the other order than the one before; a ratio is the
-median of the pairs' ratios. Also: how long the table takes to load, and one endpoint to change in it.
+what translation costs. Short runs of the two alternate, there and back again; a ratio is the median of nine
+rounds' ratios. Also: how long the table takes to load, and one endpoint to change in it.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from e2e.lab.namespaces import Bed, BedError, Space
 
 SERVICES, ENDPOINTS = 1000, 3
 ROUNDS = 9
+SLICE = 0.25
+"""Seconds a run takes; a round has four or more."""
 IN_FLIGHT = 16
 SERVER = "10.244.1.3"
 STREAM, CONNECT = "10.96.255.1", "10.96.255.2"
@@ -96,8 +98,8 @@ while True:
 
 CALL = """
 import json, select, socket, struct, sys, time
-what, port, seconds, rounds, in_flight, *addresses = sys.argv[1:]
-port, seconds, rounds, in_flight = int(port), float(seconds), int(rounds), int(in_flight)
+what, port, seconds, turns, rounds, in_flight, *addresses = sys.argv[1:]
+port, seconds, turns, rounds, in_flight = int(port), float(seconds), int(turns), int(rounds), int(in_flight)
 block, reset = bytes(1 << 20), struct.pack("ii", 1, 0)
 
 def stream(address):
@@ -135,17 +137,19 @@ def connections(address):
 
 run = {"stream": stream, "connections": connections}[what]
 pairs = []
-for number in range(rounds):  # every other pair the other way round
-    order = addresses[:: -1 if number % 2 else 1]
-    figures = {address: run(address) for address in order}
-    pairs.append([figures[address] for address in addresses])
+for _ in range(rounds):  # there and back again, in slices, so that what else the machine does meets both alike
+    figures = {address: [] for address in addresses}
+    for _ in range(turns):
+        for address in addresses + addresses[::-1]:
+            figures[address].append(run(address))
+    pairs.append([sum(figures[address]) / len(figures[address]) for address in addresses])
 print(json.dumps(pairs))
 """
 
 
 def measure(quick: bool, say: Callable[[str], None]) -> Report:
     """Both figures, each way."""
-    seconds = 0.5 if quick else 2.0
+    turns = 1 if quick else 4
     with Bed() as bed:
         node, client, server = _topology(bed)
         setting = json.dumps([SERVICES, ENDPOINTS, SERVER, STREAM, STREAM_PORT, CONNECT, *CONNECT_PORTS])
@@ -159,9 +163,9 @@ def measure(quick: bool, say: Callable[[str], None]) -> Report:
             ("throughput, Mbit/s", "stream", STREAM_PORT, STREAM),
             ("new connections/s", "connections", CONNECT_PORTS[0], CONNECT),
         ):
-            numbers = list(map(str, (port, seconds, ROUNDS, IN_FLIGHT)))
+            numbers = list(map(str, (port, SLICE, turns, ROUNDS, IN_FLIGHT)))
             command = [sys.executable, "-c", CALL, what, *numbers, SERVER, address]
-            pairs = json.loads(client.run(command, timeout=ROUNDS * 2 * (seconds + 2)).stdout)
+            pairs = json.loads(client.run(command, timeout=ROUNDS * 4 * turns * (SLICE + 2)).stdout)
             pod, service = (statistics.median(side) for side in zip(*pairs, strict=True))
             ratios.append(statistics.median(by_service / by_pod for by_pod, by_service in pairs))
             rows.append({"what": name, "by the pod's address": pod, "by cluster IP": service, "ratio": ratios[-1]})

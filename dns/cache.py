@@ -8,8 +8,9 @@ The least recently used entry goes when there are too many entries or bytes.
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass
 from typing import NamedTuple
+
+import msgspec
 
 from dns import wire
 from dns.wire import Record, Response, WireName
@@ -34,8 +35,7 @@ class Question(NamedTuple):
     type: int
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(msgspec.Struct, frozen=True):
     """An upstream's answer. `stored` and `expires` are in the clock of whoever put it there."""
 
     rcode: int

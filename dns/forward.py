@@ -16,9 +16,10 @@ Equal questions in flight are one (so a forwarding loop ends in itself), and eve
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass, field
 from heapq import heapify, heappop, heappush
 from typing import NamedTuple
+
+import msgspec
 
 from dns import wire
 from dns.cache import Cache, Entry, Question, entry_of
@@ -79,8 +80,7 @@ class Reply(NamedTuple):
 Effect = Send | Close | Reply
 
 
-@dataclass(slots=True)
-class _Attempt:
+class _Attempt(msgspec.Struct, eq=False):
     upstream: Upstream
     id: int
     tcp: bool
@@ -89,14 +89,13 @@ class _Attempt:
     pending: _Pending
 
 
-@dataclass(slots=True)
-class _Pending:
+class _Pending(msgspec.Struct, eq=False):
     question: Question
     give_up: float
     stale_at: float
-    waiters: dict[tuple[Hashable, int], Waiter] = field(default_factory=dict)
-    attempts: dict[int, _Attempt] = field(default_factory=dict)
-    tried: list[Upstream] = field(default_factory=list)
+    waiters: dict[tuple[Hashable, int], Waiter] = msgspec.field(default_factory=dict)
+    attempts: dict[int, _Attempt] = msgspec.field(default_factory=dict)
+    tried: list[Upstream] = msgspec.field(default_factory=list)
     next_try: float = 0.0
     patient: bool = True
     lame: Entry | None = None

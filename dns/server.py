@@ -14,11 +14,12 @@ import resource
 import signal
 import socket
 import time
-from dataclasses import dataclass
 from errno import EACCES, EADDRINUSE, EPERM
 from pathlib import Path
 from select import EPOLLIN
 from typing import NamedTuple
+
+import msgspec
 
 from dns import tablefile
 from dns.commands import Commands, Unavailable
@@ -41,8 +42,7 @@ MAX_FAULTS = 5
 log = logging.getLogger("edgemesh.resolver")
 
 
-@dataclass(frozen=True, slots=True)
-class Options:
+class Options(msgspec.Struct, frozen=True):
     """What `edgemesh resolver` can be told."""
 
     listen: str = "169.254.96.16"

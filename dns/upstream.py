@@ -8,7 +8,8 @@ gets the chance. Pure bookkeeping: the clock is passed in.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 DOWN_AFTER = 2
 """Failures in a row after which a server counts as down."""
@@ -16,8 +17,7 @@ PROBE_AFTER = (1.0, 2.0, 5.0, 15.0)
 """Seconds from a failure to the next try besides another server; the last repeats."""
 
 
-@dataclass(slots=True)
-class Upstream:
+class Upstream(msgspec.Struct, eq=False):
     """One server and how it has been doing. `latency` is in seconds, smoothed; 0 before the first answer."""
 
     address: str

@@ -16,18 +16,16 @@ import os
 import re
 import socket
 from collections.abc import Iterator, Mapping
-from enum import StrEnum
-from typing import Annotated, NamedTuple
+from typing import NamedTuple
 
-from msgspec import Meta, Struct, field
+from msgspec import Struct
 
+from edgemesh.agent_file import API_VERSION, KIND, READER, AgentFile, CommonConfig, FilterMode, reason
 from sync.client import document
-from sync.resources.shape import Fault, Ignorable, Path, Reader, spell, suggest
+from sync.resources.shape import Fault, Path, spell, suggest
 from sync.resources.validate import split_host_port
 from tunnel.endpoint import Address
 
-API_VERSION = "agent.edgemesh.config.kubeedge.io/v1alpha1"
-KIND = "EdgeMeshAgent"
 DEFAULT_PATH = "/etc/edgemesh/config/edgemesh-agent.yaml"
 
 RESERVED = ("100.64.0.0/10", "172.17.0.0/16", "192.168.0.0/16", "169.254.0.0/16", "127.0.0.0/8", "224.0.0.0/4")
@@ -35,15 +33,6 @@ RESERVED = ("100.64.0.0/10", "172.17.0.0/16", "192.168.0.0/16", "169.254.0.0/16"
 
 _DEVICE_MAX = 15
 """Bytes of a Linux interface name (IFNAMSIZ less the final zero)."""
-
-PortNumber = Annotated[int, Meta(ge=1, le=65535)]
-
-
-class FilterMode(StrEnum):
-    """What the label service.edgemesh.kubeedge.io/service-proxy-name does: keep a service out, or let it in."""
-
-    EXISTS = "FilterIfLabelExists"
-    DOES_NOT_EXIST = "FilterIfLabelDoesNotExists"
 
 
 class RelayNode(NamedTuple):
@@ -126,111 +115,6 @@ class Config(Struct, frozen=True, kw_only=True):
         return f"/run/wireguard/{self.tunnel_device}.sock"
 
 
-class _Section(Struct, frozen=True, rename="camel"):
-    pass
-
-
-class _KubeAPI(_Section, frozen=True):
-    pass
-
-
-class _CommonConfig(_Section, frozen=True):
-    bridge_device_name: str = "edgemesh0"
-    bridge_device_ip: str = field(default="169.254.96.16", name="bridgeDeviceIP")
-    cluster_domain: str = "cluster.local"
-    service_cidr: str = field(default="10.96.0.0/12", name="serviceCIDR")
-    pod_cidr: str = field(default="10.244.0.0/16", name="podCIDR")
-    mesh_cidr: str = field(default="10.222.0.0/16", name="meshCIDR")
-    state_dir: str = "/var/lib/edgemesh"
-    run_dir: str = "/run/edgemesh"
-
-
-class _EdgeDNS(_Section, frozen=True):
-    enable: bool = True
-    listen_port: PortNumber = 53
-
-
-class _EdgeProxy(_Section, frozen=True):
-    enable: bool = True
-    service_filter_mode: FilterMode = FilterMode.EXISTS
-
-
-class _RelayNode(_Section, frozen=True):
-    advertise_address: tuple[str, ...]
-    node_name: str = ""
-
-
-class _EdgeTunnel(_Section, frozen=True):
-    enable: bool = True
-    listen_port: PortNumber = 20006
-    relay_nodes: tuple[_RelayNode, ...] = ()
-    device_name: str = "edgemesh-wg"
-
-
-class _EdgeCNI(_Section, frozen=True):
-    pass
-
-
-class _Modules(_Section, frozen=True):
-    edge_dns: _EdgeDNS = field(default=_EdgeDNS(), name="edgeDNS")
-    edge_proxy: _EdgeProxy = _EdgeProxy()
-    edge_tunnel: _EdgeTunnel = _EdgeTunnel()
-    edge_cni: _EdgeCNI = field(default=_EdgeCNI(), name="edgeCNI")
-
-
-class _File(_Section, frozen=True):
-    api_version: str = API_VERSION
-    kind: str = KIND
-    kube_api_config: _KubeAPI = field(default=_KubeAPI(), name="kubeAPIConfig")
-    common_config: _CommonConfig = _CommonConfig()
-    modules: _Modules = _Modules()
-
-
-_API = "objects come from a directory of manifests, not from an API server"
-_PATHS = "each path is found, kept and left by itself; there is nothing to tune"
-
-_UNUSED: dict[type, dict[str, str]] = {
-    _File: {},
-    _KubeAPI: dict.fromkeys(
-        ("master", "contentType", "qps", "burst", "kubeConfig", "mode", "metaServer", "deleteKubeConfig"), _API
-    ),
-    _CommonConfig: {"pprofConfig": "there is no Go profile of a Python program"},
-    _EdgeDNS: {
-        "kubeAPIConfig": _API,
-        "listenInterface": "the resolver listens on commonConfig.bridgeDeviceIP",
-        "cacheDNS": "upstreams are those of resolv.conf, and their answers are cached as long as they say",
-    },
-    _EdgeProxy: {
-        "listenInterface": "services are translated by the kernel, whatever the interface",
-        "socks5Proxy": "nodes are reached at their mesh addresses, without a proxy",
-        "loadBalancer": "the hash ring's settings have no counterpart; DestinationRules choose the policy",
-    },
-    _RelayNode: {},
-    _EdgeTunnel: {
-        "mode": _PATHS,
-        "nodeName": "the node's name is NODE_NAME in the environment",
-        "transport": "the tunnel is WireGuard, over UDP",
-        "rendezvous": "nodes know each other by MeshNode objects",
-        "enableIpfsLog": "there is no libp2p here",
-        "maxCandidates": _PATHS,
-        "heartbeatPeriod": _PATHS,
-        "finderPeriod": _PATHS,
-        "psk": "each node has a key of its own; a key that all share is not needed",
-        "tunnelLimitConfig": "packets are carried, not streams: there is no number of streams to limit",
-        "configPath": "the file is the one given",
-        "listenInterfaces": "the tunnel has one UDP port on all interfaces",
-        "extraFilteredInterfaces": "the tunnel has one UDP port on all interfaces",
-        "metricConfig": "there are no metrics yet; see 'edgemesh status'",
-    },
-    _EdgeCNI: dict.fromkeys(
-        ("enable", "encapIP", "tunMode", "meshCIDRConfig"),
-        "pods of all nodes reach one another by MeshNode.status.podRanges and Node.spec.podCIDR",
-    ),
-}
-
-_READER = Reader(Ignorable({kind: frozenset(reasons) for kind, reasons in _UNUSED.items()}))
-
-
 def load(path: str | None, environ: Mapping[str, str] = os.environ) -> tuple[Config, list[Notice]]:
     """Read the file; None for all defaults. Raises ConfigError."""
     name = environ.get("NODE_NAME") or socket.gethostname().lower()
@@ -254,13 +138,13 @@ def load(path: str | None, environ: Mapping[str, str] = os.environ) -> tuple[Con
     faults: list[Fault] = []
     ignored: list[Path] = []
     place = documents[0]
-    read = _READER.read(place.data, _File, faults, ignored)
+    read = READER.read(place.data, AgentFile, faults, ignored)
     if read is not None:
         faults += _faults(read)
     if faults or read is None:
         lines = (_line(path, place.line(at), spell(at), wrong, right) for at, wrong, right in faults)
         raise ConfigError("\n".join(lines))
-    notices = [Notice(path, place.line(at), spell(at), _reason(at)) for at in ignored]
+    notices = [Notice(path, place.line(at), spell(at), reason(at)) for at in ignored]
     return _config(name, read), notices
 
 
@@ -269,19 +153,7 @@ def _line(path: str, line: int, where: str, wrong: str, right: str) -> str:
     return f"{path}:{line}: {what}" + (f"; {right}" if right else "")
 
 
-def _reason(path: Path) -> str:
-    sections: dict[str | int, type] = {
-        "kubeAPIConfig": _KubeAPI,
-        "commonConfig": _CommonConfig,
-        "edgeDNS": _EdgeDNS,
-        "edgeProxy": _EdgeProxy,
-        "edgeTunnel": _EdgeTunnel,
-        "edgeCNI": _EdgeCNI,
-    }
-    return _UNUSED[sections[path[-2]]][str(path[-1])]
-
-
-def _config(name: str, read: _File) -> Config:
+def _config(name: str, read: AgentFile) -> Config:
     common, modules = read.common_config, read.modules
     tunnel = modules.edge_tunnel
     return Config(
@@ -311,7 +183,7 @@ def _config(name: str, read: _File) -> Config:
     )
 
 
-def _faults(read: _File) -> Iterator[Fault]:
+def _faults(read: AgentFile) -> Iterator[Fault]:
     """Values of the right type that can't be."""
     if read.api_version != API_VERSION:
         yield Fault(("apiVersion",), f"is {read.api_version!r}", API_VERSION)
@@ -344,7 +216,7 @@ def _faults(read: _File) -> Iterator[Fault]:
     yield from _range_faults(common)
 
 
-def _range_faults(common: _CommonConfig) -> Iterator[Fault]:
+def _range_faults(common: CommonConfig) -> Iterator[Fault]:
     """Ranges that are none, or that overlap."""
     ranges: dict[str, ipaddress.IPv4Network | ipaddress.IPv6Network] = {}
     for name, text in (

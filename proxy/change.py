@@ -14,11 +14,11 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 
 import msgspec
 
+from .address import LayoutError
 from .expression import Rule
 from .layout import (
     HOOKS,
     Endpoint,
-    LayoutError,
     Names,
     Placement,
     Target,
@@ -163,6 +163,7 @@ class Contents:
     def update(self, changed: Iterable[ServicePort], gone: Iterable[str]) -> Change:
         """One transaction: `gone` (names) are no more, then `changed` are as given now."""
         before: dict[Target, Placement | None] = {}
+        placed: dict[str, Placement | None] = {}
         for name in gone:
             old = self.services.pop(name, None)
             if old:
@@ -172,8 +173,9 @@ class Contents:
             if old == service:
                 continue
             self.services[service.name] = service
-            self._claim(service.name, self._place(old) if old else None, self._place(service, warn=True), before)
-        pairs = [(target, old, self._winner(target)) for target, old in before.items()]
+            placed[service.name] = now = self._place(service, warn=True)
+            self._claim(service.name, self._place(old) if old else None, now, before)
+        pairs = [(target, old, self._winner(target, placed)) for target, old in before.items()]
         moved: dict[Target, tuple[Endpoint, ...]] = {}
         for target, was, now in pairs:
             had, has = was.endpoints if was else (), now.endpoints if now else ()
@@ -198,10 +200,12 @@ class Contents:
                 log.warning("service %s is left out: %s", service.name, error)
             return None
 
-    def _winner(self, target: Target) -> Placement | None:
-        """The placement at a target: of those who claim it, the first by name has it."""
+    def _winner(self, target: Target, placed: Mapping[str, Placement | None] | None = None) -> Placement | None:
+        """The placement at a target: of those who claim it, the first by name has it. `placed` are already made."""
         names = self._claims.get(target)
-        return self._place(self.services[names[0]]) if names else None
+        if not names:
+            return None
+        return placed[names[0]] if placed and names[0] in placed else self._place(self.services[names[0]])
 
     def _claim(
         self, name: str, was: Placement | None, now: Placement | None, before: dict[Target, Placement | None]

@@ -3,7 +3,8 @@
 Translation is decided by a connection's first packet. TCP notices that its endpoint went; a UDP client that keeps its
 socket, and SCTP, would be sent to it for as long as it goes on. So after a change entries are dropped whose answers
 come from anything but a present endpoint: an endpoint that went, or, of flows begun before the service had one (or
-before there were rules), the service's own address. The next packet is then a first one again.
+before there were rules), the service's own address. The next packet is then a first one again. The same goes for
+the SYN of a TCP client that called before there were rules: its repetitions would else never be translated.
 """
 
 import errno
@@ -12,12 +13,13 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 
 import msgspec
 
-from .layout import Endpoint, Prefix, Target
-from .netlink import Message, Netfilter, attribute, attributes, nested
+from .address import Prefix
+from .layout import Endpoint, Target
+from .netlink import Message, Netfilter, attribute, attributes, nested, number
 
 SUBSYSTEM = 1
 _GET, _DELETE = 1, 2
-_ORIGINAL, _REPLY, _ID, _ZONE, _FILTER = 1, 2, 12, 18, 25
+_ORIGINAL, _REPLY, _STATUS, _ID, _ZONE, _FILTER, _STATUS_MASK = 1, 2, 3, 12, 18, 25, 26
 _IP, _PROTO = 1, 2
 _V4_SRC, _V4_DST = 1, 2
 _NUM, _SRC_PORT, _DST_PORT = 1, 2, 3
@@ -25,6 +27,8 @@ _BY_PROTOCOL = 1 << 3
 
 CLEANED = (17, 132)
 """UDP and SCTP."""
+_TCP = 6
+_SEEN_REPLY = 2
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -84,28 +88,40 @@ def stale(
             yield entry
 
 
+def untranslated(entries: Iterable[Entry], services: Prefix) -> Iterator[Entry]:
+    """Entries of calls into the range of service addresses that went to the service's address itself."""
+    for entry in entries:
+        if entry.target.address in services and entry.answers == (entry.target.address, entry.target.port):
+            yield entry
+
+
 def clean(
     netfilter: Netfilter, endpoints: Mapping[Target, Collection[Endpoint]], services: Prefix | None = None
 ) -> int:
-    """Drop the entries that `stale` names; gives their number. Raises NetlinkError."""
-    dropped = 0
+    """Drop stale entries of UDP and SCTP, and with `services` untranslated ones of TCP that nobody answered.
+
+    Gives their number. Raises NetlinkError.
+    """
+    found: list[Entry] = []
     for protocol in CLEANED:
         if services or any(target.protocol == protocol for target in endpoints):
-            found = list(stale(_listed(netfilter, protocol), endpoints, services))
-            requests = [
-                Message(SUBSYSTEM << 8 | _DELETE, 0, entry.identity, "dropping a connection") for entry in found
-            ]
-            netfilter.each(requests, ignore=errno.ENOENT)
-            dropped += len(found)
-    return dropped
+            found += stale(_listed(netfilter, protocol), endpoints, services)
+    if services:
+        found += untranslated(_listed(netfilter, _TCP, unanswered=True), services)
+    requests = [Message(SUBSYSTEM << 8 | _DELETE, 0, entry.identity, "dropping a connection") for entry in found]
+    netfilter.each(requests, ignore=errno.ENOENT)
+    return len(found)
 
 
-def _listed(netfilter: Netfilter, protocol: int) -> Iterator[Entry]:
-    """Entries of a protocol. Kernels before 5.8 don't filter, so the answer is filtered again."""
+def _listed(netfilter: Netfilter, protocol: int, unanswered: bool = False) -> Iterator[Entry]:
+    """Entries of a protocol; with `unanswered` only those that saw no reply, where the kernel can tell them apart.
+
+    Kernels before 5.8 don't filter, so the answer is filtered again.
+    """
     only = nested(_ORIGINAL, nested(_PROTO, attribute(_NUM, bytes((protocol,)))))
     flags = nested(_FILTER, attribute(1, struct.pack("=I", _BY_PROTOCOL)), attribute(2, struct.pack("=I", 0)))
-    request = Message(SUBSYSTEM << 8 | _GET, 0, only + flags)
-    for body in netfilter.dump(request):
+    status = number(_STATUS, 0) + number(_STATUS_MASK, _SEEN_REPLY) if unanswered else b""
+    for body in netfilter.dump(Message(SUBSYSTEM << 8 | _GET, 0, only + flags + status)):
         entry = parse(body)
         if entry and entry.target.protocol == protocol:
             yield entry

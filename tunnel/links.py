@@ -13,8 +13,9 @@ import os
 import socket
 import struct
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from tunnel import rtnetlink as rt
 
@@ -25,8 +26,8 @@ FORWARDING = Path("/proc/sys/net/ipv4/ip_forward")
 
 NOT_LAN = ("lo", "docker", "br-", "cni", "virbr", "veth", "flannel", "cali", "cilium", "kube", "edgemesh", "tailscale")
 """Beginnings of device names whose addresses no neighbour could use."""
-NOT_LAN_KINDS = frozenset({"bridge", "tun", "wireguard", "ipip", "sit", "gre", "vxlan", "geneve", "dummy", "ifb"})
-"""Kinds of device that, unless the default route leads there, lead to no neighbour."""
+TUNNELS = frozenset({"tun", "wireguard", "ipip", "sit", "gre", "vxlan", "geneve", "dummy", "ifb"})
+"""Kinds of device that lead to no neighbour, even if the default route leads there."""
 
 # linux/if.h, if_link.h, if_addr.h, rtnetlink.h
 _UP, _LOOPBACK = 0x1, 0x8
@@ -58,8 +59,7 @@ class NoDevice(LinkError):
     """The device is not there (now): wait for it (`changes`), then apply all again."""
 
 
-@dataclass(frozen=True, slots=True)
-class Device:
+class Device(msgspec.Struct, frozen=True):
     """A network device. `kind` is the kernel's (`bridge`, `tun`, ...), empty for plain hardware."""
 
     index: int
@@ -69,8 +69,7 @@ class Device:
     mtu: int
 
 
-@dataclass(frozen=True, slots=True)
-class _Route:
+class _Route(msgspec.Struct, frozen=True):
     destination: str
     device: int
     source: str
@@ -167,9 +166,9 @@ class Links:
             key=lambda route: route.metric,
         )
         order = dict.fromkeys(route.device for route in defaults if route.device in devices)
-        chosen = [devices[index] for index in order if not _hidden(devices[index])]
+        chosen = [devices[index] for index in order if _to_neighbours(devices[index])]
         if not chosen:
-            chosen = [each for each in devices.values() if not _hidden(each) and each.kind not in NOT_LAN_KINDS]
+            chosen = [each for each in devices.values() if _to_neighbours(each) and each.kind != "bridge"]
         found = [
             address.ip
             for device in chosen
@@ -352,5 +351,6 @@ def _network(text: str) -> str:
         raise LinkError(f"{text!r} is no destination: write it as 10.0.0.0/24") from error
 
 
-def _hidden(device: Device) -> bool:
-    return bool(device.flags & _LOOPBACK) or device.name.startswith(NOT_LAN)
+def _to_neighbours(device: Device) -> bool:
+    """Whether a device looks as if other machines were at its far end."""
+    return not (device.flags & _LOOPBACK or device.name.startswith(NOT_LAN) or device.kind in TUNNELS)

@@ -152,7 +152,7 @@ def kill_each(stage: Stage, moving: Moving, path: str) -> None:
     """Resolver, agent and engine of b1, one after another."""
     b1 = stage.node("b1")
     back: dict[str, Callable[[], object]] = {
-        "resolver": lambda: stage.shopper.call("lookup", name=STOCK[0], timeout=1)["ok"],
+        "resolver": lambda: stage.shopper.until_ok("lookup", 5, name=STOCK[0])["ok"],
         "agent": lambda: stage.path("b1", "a1") == path,
         "engine": lambda: stage.path("b1", "a1") == path,
     }

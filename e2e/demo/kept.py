@@ -45,7 +45,8 @@ def runs() -> Path:
 def new_run() -> Path:
     """A fresh directory for a run's logs; the oldest runs that are not kept are removed."""
     parent = runs()
-    finished = sorted(path for path in parent.iterdir() if path.is_dir() and not (path / FILE).exists())
+    finished = [path for path in parent.iterdir() if path.is_dir() and not (path / FILE).exists()]
+    finished.sort(key=lambda path: path.stat().st_mtime)
     for old in finished[: -KEEP_RUNS + 1]:
         if time.time() - old.stat().st_mtime > 600:  # a run that goes on side by side is younger
             shutil.rmtree(old, ignore_errors=True)

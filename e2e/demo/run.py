@@ -47,11 +47,11 @@ def play(stage: Stage, *, with_faults: bool) -> None:
     try:
         if come_up(stage):
             stage.screen.heading("Calls")
-            first_call(stage)
-            calls(stage)
-            if with_faults:
-                stage.screen.heading("Faults")
-                faults(stage)
+            if first_call(stage):
+                calls(stage)
+                if with_faults:
+                    stage.screen.heading("Faults")
+                    faults(stage)
     except Ended as ended:
         stage.record.steps.append(Step("the bed", ok=False, detail=str(ended)))
         stage.screen.step(stage.record.steps[-1])

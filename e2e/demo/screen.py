@@ -39,7 +39,7 @@ class Screen:
     def announce(self, title: str, text: str, seconds: float) -> None:
         """Say what comes and how long it takes."""
         self._expected = seconds
-        self.console.print(f"[bold]{escape(title)}[/bold]\n{escape(text)}")
+        self.console.print(f"[bold]{escape(title)}[/bold]\n{escape(text)}", soft_wrap=True)
 
     def drawing(self, text: str) -> None:
         self.console.print(f"[cyan]{escape(text)}[/cyan]")

@@ -40,6 +40,10 @@ exec "$@"
 """
 
 
+TRY_EVERY = 0.05
+"""Seconds between the starts of two tries."""
+
+
 class Caller:
     """A client process in a pod or on a node; every call is answered, with `ok` false when it failed."""
 
@@ -71,7 +75,7 @@ class Caller:
         try:
             for line in self._process.stdout:
                 answer = json.loads(line)
-                self._waiting[answer["id"]].put(answer)
+                self._waiting.pop(answer["id"]).put(answer)
         except ValueError:
             pass  # the space has closed its end
         for waiting in list(self._waiting.values()):
@@ -79,30 +83,42 @@ class Caller:
 
     def call(self, do: str, *, timeout: float = 3, **order: Any) -> Answer:
         """Carry out one order of `calls.py`."""
+        answers: queue.SimpleQueue[Answer] = queue.SimpleQueue()
+        self._send(answers, do, timeout, order)
+        try:
+            return answers.get(timeout=timeout + 10)
+        except queue.Empty:
+            return {"ok": False, "error": f"the client in {self.name} does not answer"}
+
+    def until_ok(self, do: str, patience: float, *, timeout: float = 1, **order: Any) -> Answer:
+        """Try until it is ok, at most `patience` seconds; `after_ms` is the time it took.
+
+        A try begins every 50 ms and waits for no other: a query that was lost would else hold all up for the 5 s
+        that the C library waits before it asks again.
+        """
+        answers: queue.SimpleQueue[Answer] = queue.SimpleQueue()
+        answer: Answer = {"ok": False, "error": "no try has ended"}
+        start = time.monotonic()
+        while not answer["ok"] and time.monotonic() - start < patience:
+            self._send(answers, do, timeout, order)
+            next_try = time.monotonic() + TRY_EVERY
+            while not answer["ok"] and (left := next_try - time.monotonic()) > 0:
+                try:
+                    answer = answers.get(timeout=left)
+                except queue.Empty:
+                    break
+        return {**answer, "after_ms": (time.monotonic() - start) * 1000}
+
+    def _send(self, answers: queue.SimpleQueue[Answer], do: str, timeout: float, order: dict[str, Any]) -> None:
         number = next(self._ids)
-        waiting = self._waiting[number] = queue.SimpleQueue()
+        self._waiting[number] = answers
         assert self._process.stdin
         try:
             with self._lock:
                 self._process.stdin.write(json.dumps({"id": number, "do": do, "timeout": timeout, **order}) + "\n")
                 self._process.stdin.flush()
-            return waiting.get(timeout=timeout + 10)
         except (BrokenPipeError, ValueError):
-            return {"ok": False, "error": f"the client in {self.name} has ended"}
-        except queue.Empty:
-            return {"ok": False, "error": f"the client in {self.name} does not answer"}
-        finally:
-            del self._waiting[number]
-
-    def until_ok(self, do: str, patience: float, *, timeout: float = 1, **order: Any) -> Answer:
-        """Call again and again until it is ok, at most `patience` seconds; `after_ms` is the time it took."""
-        start = time.monotonic()
-        while True:
-            answer = self.call(do, timeout=timeout, **order)
-            spent = time.monotonic() - start
-            if answer["ok"] or spent > patience:
-                return {**answer, "after_ms": spent * 1000}
-            time.sleep(0.01)
+            answers.put({"ok": False, "error": f"the client in {self.name} has ended"})
 
     def flow(self, name: str, kind: str, host: str, port: int, path: str = "/") -> Flow:
         """Begin a flow of bytes; raises BedError when it can't be opened."""

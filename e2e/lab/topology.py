@@ -39,6 +39,10 @@ WORLD_DNS = "198.18.0.53"
 RELAY_PORT = 20006
 DEVICE = "edgemesh-wg"
 
+LAN_MAC = "02:00:00:00:00:01"
+"""Of every site's router: a bridge without an address of its own takes another when its ports change, and hosts that
+know the former one then send to nobody."""
+
 POD_BRIDGE = "cni0"
 POD_MTU = 1420
 """Pods' devices have the tunnel's MTU, as a network plugin that knows of the tunnel sets it."""
@@ -126,7 +130,7 @@ class Node:
             cat > {CONFIG}
             ip link add name {POD_BRIDGE} mtu {POD_MTU} type bridge
             ip address add {self.place.pod_address(1)}/24 dev {POD_BRIDGE}
-            ip link set dev {POD_BRIDGE} up
+            ip link set dev {POD_BRIDGE} address "$(cat /sys/class/net/{POD_BRIDGE}/address)" up
             echo 1 > {bridge}/proxy_arp_pvlan
             echo 0 > {bridge}/send_redirects
             echo 0 > /proc/sys/net/ipv4/conf/all/send_redirects""",
@@ -291,7 +295,7 @@ class Topology:
             ["ip", "-batch", "-"],
             input=f"""address add {wan}/24 dev {WAN}
             route add default via {gateway}
-            link add name {LAN} type bridge
+            link add name {LAN} address {LAN_MAC} type bridge
             address add {site.gateway}/24 dev {LAN}
             link set dev {LAN} up
             """,

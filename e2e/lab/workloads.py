@@ -18,6 +18,7 @@ import re
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -90,7 +91,10 @@ class Cluster:
 
     def publish_nodes(self) -> None:
         """Publish Node and MeshNode of every place; each node's own program makes its key and prints the latter."""
-        for node in self._topology:
+        nodes = list(self._topology)
+        with ThreadPoolExecutor(len(nodes)) as pool:
+            printed = list(pool.map(Node.mesh_node, nodes))
+        for node, mesh_node in zip(nodes, printed, strict=True):
             place = node.place
             self.publish(
                 {
@@ -109,7 +113,7 @@ class Cluster:
                         "conditions": [{"type": "Ready", "status": "True", "reason": "KubeletReady"}],
                     },
                 },
-                yaml.load(node.mesh_node(), yaml.CSafeLoader),
+                yaml.load(mesh_node, yaml.CSafeLoader),
             )
 
     def _reachable(self) -> Iterator[Node]:

@@ -45,7 +45,9 @@ def names(service: Service, address: str, slices: Iterable[EndpointSlice], mesh:
 
 def reverse(address: str) -> str:
     """The owner name of an address' PTR record."""
-    return ipaddress.ip_address(address).reverse_pointer
+    if ":" in address:
+        return ipaddress.ip_address(address).reverse_pointer
+    return ".".join(reversed(address.split("."))) + ".in-addr.arpa"
 
 
 def _headless(service: Service, base: str, slices: Iterable[EndpointSlice], mesh: Mesh) -> Iterator[Name]:

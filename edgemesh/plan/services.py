@@ -12,7 +12,8 @@ a service in the kernel; `simple: ROUND_ROBIN` asks for it.)
 from collections.abc import Iterable, Set
 from typing import NamedTuple
 
-from edgemesh.config import Config, FilterMode
+from edgemesh.agent_file import FilterMode
+from edgemesh.config import Config
 from edgemesh.plan.endpoints import Target, targets
 from edgemesh.plan.peers import Mesh, Problem
 from proxy.service import Backend, Policy, Protocol, ServicePort

@@ -30,9 +30,13 @@ _BUFFER = 65536
 
 
 class Event(NamedTuple):
-    """What was seen since the last call: names to look at again, or `all`; `lost` when the directory itself went."""
+    """What was seen since the last call.
+
+    `names` are to be looked at again, `made` too if they are links; or `all`. `lost`: the directory itself went.
+    """
 
     names: frozenset[str] = frozenset()
+    made: frozenset[str] = frozenset()
     all: bool = False
     lost: bool = False
 
@@ -68,6 +72,7 @@ class Watch:
 def parse(data: bytes) -> Event:
     """Events as read(2) gives them: whole ones, each a header and a name padded with zeros."""
     names: set[str] = set()
+    made: set[str] = set()
     everything = lost = False
     at = 0
     while at < len(data):
@@ -82,5 +87,5 @@ def parse(data: bytes) -> Event:
         elif name.startswith(".."):  # a volume of Kubernetes: the link ..data, behind all files, was moved
             everything = True
         elif name:
-            names.add(name)
-    return Event(frozenset(names), everything, lost)
+            (made if mask & IN_CREATE else names).add(name)
+    return Event(frozenset(names), frozenset(made), everything, lost)

@@ -22,11 +22,9 @@ import msgspec
 import trio
 
 from sync.client import document
-from sync.client.document import Document, DocumentError
 from sync.client.inotify import Event, Watch
-from sync.resources.decode import decode
+from sync.client.manifest import Problem, locate, parse
 from sync.resources.kinds import Key, Resource
-from sync.resources.shape import spell
 
 GRACE = 0.2
 """Seconds that a vanished file's objects are kept."""
@@ -50,20 +48,6 @@ class FileState(msgspec.Struct, frozen=True, gc=False):
 
     stamp: Stamp
     objects: tuple[Resource, ...]
-
-
-class Problem(NamedTuple):
-    """A mistake in a manifest: where it is (line from 1), what is wrong, what would be right (may be empty)."""
-
-    file: str
-    line: int
-    field: str
-    wrong: str
-    right: str
-
-    def __str__(self) -> str:
-        what = f"{self.field}: {self.wrong}" if self.field else self.wrong
-        return f"{self.file}:{self.line}: {what}" + (f"; {self.right}" if self.right else "")
 
 
 class Changes(NamedTuple):
@@ -132,7 +116,7 @@ class Manifests:
                 elif event.all:
                     self._begin(afresh=False)
                 else:
-                    self._note(event.names)
+                    self._note(event.names | {name for name in event.made if self._linked(name)})
                 self._expire(trio.current_time(), changes)
             if changes.changed or changes.gone:
                 return changes
@@ -199,6 +183,14 @@ class Manifests:
             elif name in self.files or name in self._mistakes:
                 self._vanished.setdefault(name, trio.current_time() + GRACE)
         self._waiting = sorted(waiting)
+
+    def _linked(self, name: str) -> bool:
+        """Whether a name is a link, complete as soon as it is made; a file is still to be written."""
+        try:
+            found = os.lstat(os.path.join(self.directory, name))
+        except OSError:
+            return False
+        return stat.S_ISLNK(found.st_mode) or found.st_nlink > 1
 
     def _stamp(self, name: str) -> Stamp | None:
         try:
@@ -294,52 +286,11 @@ class Manifests:
                 log.error("manifests: %s", problem)
 
     def _line(self, name: str, key: Key) -> int:
-        """The line of an object's name in a file that was fine when it was read."""
+        """The line of an object's name in a file."""
         try:
-            documents = document.read(Path(self.directory, name).read_bytes())
-        except (OSError, DocumentError):
+            return locate(Path(self.directory, name).read_bytes(), key)
+        except OSError:
             return 1
-        for place in documents:
-            for data, path in _items(place):
-                resource, _ = decode(data)
-                if resource is not None and resource.key == key:
-                    return place.line((*path, "metadata", "name"))
-        return 1
-
-
-def parse(name: str, text: bytes, service_range: str = "") -> tuple[tuple[Resource, ...], list[Problem]]:
-    """The good objects of a file, and what is wrong with the others."""
-    try:
-        documents = document.read(text)
-    except DocumentError as error:
-        return (), [Problem(name, error.line, "", error.wrong, error.right)]
-    objects: dict[Key, Resource] = {}
-    problems: list[Problem] = []
-    for place in documents:
-        for data, path in _items(place):
-            resource, faults = decode(data, service_range)
-            problems += (
-                Problem(name, place.line((*path, *fault.path)), spell(fault.path), fault.wrong, fault.right)
-                for fault in faults
-            )
-            if resource is None:
-                continue
-            if resource.key in objects:
-                line = place.line((*path, "metadata", "name"))
-                problems.append(Problem(name, line, "metadata.name", f"{resource.key} is there twice", "one of them"))
-            else:
-                objects[resource.key] = resource
-    if not documents:
-        problems.append(Problem(name, 1, "", "there are no objects in it", "delete the file if they are to go"))
-    return tuple(objects.values()), problems
-
-
-def _items(place: Document) -> list[tuple[object, document.Path]]:
-    """The objects of a document, with the path to each: itself, or the items of a list."""
-    data = place.data
-    if isinstance(data, dict) and data.get("kind") == "List" and isinstance(data.get("items"), list):
-        return [(item, ("items", i)) for i, item in enumerate(data["items"])]
-    return [(data, ())]
 
 
 def _wanted(name: str) -> bool:

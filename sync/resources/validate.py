@@ -22,7 +22,7 @@ KEY_SIZE = 32
 
 _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _SUBDOMAIN = re.compile(r"(?=.{1,253}$)[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?(\.[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?)*")
-_PORT_NAME = re.compile(r"(?=.*[a-z])[a-z0-9]([-a-z0-9]*[a-z0-9])?")
+_PORT_NAME = re.compile(r"(?=.*[a-z])(?=.{1,15}$)[a-z0-9](-?[a-z0-9])*")
 
 LABEL_RULE = "at most 63 of a-z, 0-9 and '-', beginning and ending with a letter or digit"
 SUBDOMAIN_RULE = "at most 253 of a-z, 0-9, '-' and '.', each part beginning and ending with a letter or digit"

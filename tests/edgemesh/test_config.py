@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from edgemesh.config import Config, ConfigError, FilterMode, load
+from edgemesh.agent_file import FilterMode
+from edgemesh.config import Config, ConfigError, load
 from tunnel.endpoint import Address
 
 ENVIRON = {"NODE_NAME": "node-a"}

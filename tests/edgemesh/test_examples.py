@@ -17,7 +17,8 @@ import trio
 import yaml
 
 from edgemesh.config import Config
-from sync.client.manifests import Manifests, parse
+from sync.client.manifest import parse
+from sync.client.manifests import Manifests
 from sync.resources.kinds import Pod, Service
 
 EXAMPLES = Path(__file__).parents[2] / "examples"

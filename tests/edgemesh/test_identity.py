@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from edgemesh.identity import PORTS, IdentityError, lan_addresses, load, print_meshnode
-from sync.client.manifests import parse
+from sync.client.manifest import parse
 from sync.resources.kinds import MeshNode
 
 

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from edgemesh.snapshot import Snapshot
 from edgemesh.snapshot_file import VERSION, SnapshotError, SnapshotFile, decode, encode
-from sync.client.manifests import UNREAD, FileState, Stamp, parse
+from sync.client.manifest import parse
+from sync.client.manifests import UNREAD, FileState, Stamp
 from sync.resources.kinds import Resource
 
 RANGE = "10.96.0.0/12"

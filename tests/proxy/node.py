@@ -12,6 +12,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -177,6 +178,13 @@ class Node:
         done = host.run([sys.executable, "-c", CALLS, str(times), *targets])
         seen: list[list[str]] = json.loads(done.stdout)
         return seen
+
+    def wait_for_connection(self, protocol: str, text: str) -> None:
+        """Until the kernel remembers a connection whose entry has `text`."""
+        until = time.monotonic() + 5
+        while text not in self.host.run(f"conntrack -L -p {protocol}").stdout:
+            assert time.monotonic() < until, f"no {protocol} connection with {text}"
+            time.sleep(0.02)
 
     def tables(self) -> str:
         return self.host.run("nft list ruleset").stdout

@@ -3,8 +3,9 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.conntrack import Entry, parse, stale
-from proxy.layout import Endpoint, Prefix, Target
+from proxy.address import Prefix
+from proxy.conntrack import Entry, parse, stale, untranslated
+from proxy.layout import Endpoint, Target
 from proxy.netlink import attribute, attributes, nested
 
 SERVICE, ELSEWHERE = bytes((10, 96, 0, 10)), bytes((192, 0, 2, 1))
@@ -63,3 +64,11 @@ def test_gone_and_untranslated_ends_are_stale_and_others_are_not() -> None:
     assert found(everything, {target: ()}) == [good, left, untranslated]
     in_range = Prefix.parse("10.96.0.0/12")
     assert found(everything, {target: (here,)}, in_range) == [left, untranslated, other_port]
+
+
+def test_only_calls_that_went_to_a_service_address_itself_are_untranslated() -> None:
+    to_service = Entry(Target(SERVICE, 6, 80), Endpoint(SERVICE, 80), b"")
+    translated = Entry(Target(SERVICE, 6, 80), Endpoint(FIRST, 8080), b"")
+    elsewhere = Entry(Target(ELSEWHERE, 6, 80), Endpoint(ELSEWHERE, 80), b"")
+    everything = [to_service, translated, elsewhere]
+    assert list(untranslated(everything, Prefix.parse("10.96.0.0/12"))) == [to_service]

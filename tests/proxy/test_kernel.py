@@ -37,7 +37,7 @@ for line in sys.stdin:
 
 TCP_CLIENT = """
 import socket, sys
-one = socket.create_connection(("10.96.0.1", 80), timeout=3)
+one = socket.create_connection(("10.96.0.1", 80), timeout=10)
 lines = one.makefile()
 print(lines.readline().strip(), flush=True)
 for line in sys.stdin:
@@ -205,18 +205,28 @@ def test_flows_begun_before_there_were_rules_are_translated_afterwards(
 ) -> None:
     one = client(node.pods[0], UDP_CLIENT)
     assert one.hear() == "ready"
+    # another table that tracks connections, and none of ours yet
+    node.host.run(["nft", "add table ip other; add chain ip other c { type filter hook forward priority 0; }"])
+    node.host.run(["nft", "add rule ip other c ct state new counter"])
+    node.host.run("conntrack -F 2>/dev/null")
     # the service's address leads to the peer, which drops it: the kernel remembers a flow to the service itself
     node.host.run("ip route replace 10.96.0.0/12 dev edgemesh-wg via 10.250.0.2")
+    node.peer.run("ip route replace blackhole 10.96.0.0/12")
     try:
         one.say("")
+        node.wait_for_connection("udp", "dst=10.96.0.1")
         one.hear()
-        assert "10.96.0.1" in node.host.run("conntrack -L -p udp").stdout
         agent.apply(service(backends=PODS[1:2], protocol=Protocol.UDP))
         one.say("")
         assert one.hear() == "pod2"
         assert "src=10.96.0.1" not in node.host.run("conntrack -L -p udp").stdout
+        agent.remove()
+        early = client(node.pods[0], TCP_CLIENT)
+        node.wait_for_connection("tcp", "SYN_SENT")
+        agent.apply(service(backends=PODS[1:2]))
+        assert early.hear().split()[0] == "pod2", "the SYN's repetition, a second later"
     finally:
-        node.host.run(f"ip route replace 10.96.0.0/12 dev lo src {MESH}")
+        node.host.run(f"ip route replace 10.96.0.0/12 dev lo src {MESH}; nft delete table ip other")
 
 
 def test_a_restart_keeps_connections_and_who_sticks_to_whom(

@@ -184,6 +184,10 @@ def test_lan_addresses_are_those_a_neighbour_can_use(hosts: tuple[Space, Space])
     assert run(host, "print(links.lan_addresses())") == [
         "['10.9.9.9', '192.168.7.2', '192.168.7.3', '2001:db8:7::2']",
     ]
+    host.run("ip route del default metric 200; ip route del default; ip route add default dev othervpn")
+    assert run(host, "print(links.lan_addresses())") == [
+        "['192.168.7.2', '192.168.7.3', '10.9.9.9', '2001:db8:7::2']",
+    ]
 
 
 WATCH = """

@@ -82,7 +82,12 @@ class PathSocket:
             raise PathSocketError(f"no filter on the raw socket for path finding: {error.strerror}") from error
 
     def send(self, data: bytes, to: Address) -> bool:
-        """Send one datagram; whether it went out. A missing route is logged once a destination, never raised."""
+        """Send one datagram; whether it went out. A missing route is logged once a destination, never raised.
+
+        To an IPv6 address nothing goes out as yet. `to.host` is numeric: a name would be looked up, and wait for it.
+        """
+        if ":" in to.host:
+            return False
         packet = _UDP_HEADER.pack(self.port, to.port, _UDP_HEADER.size + len(data), 0) + data
         try:
             self._socket.sendto(packet, (to.host, 0))

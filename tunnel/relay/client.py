@@ -14,8 +14,8 @@ an attempt; every wait has a retry.
 
 from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 
+import msgspec
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from tunnel.endpoint import Address
@@ -55,22 +55,19 @@ RECENT = 1.0
 """Seconds in which a second Unknown starts no second attempt."""
 
 
-@dataclass(frozen=True, slots=True)
-class Up:
+class Up(msgspec.Struct, frozen=True):
     """Registered. `observed` is this node's address as the relay sees it: its mapped address behind a NAT."""
 
     observed: Address
 
 
-@dataclass(frozen=True, slots=True)
-class Down:
-    """The relay does not answer any more; every channel is void until the next Bound. The client goes on trying."""
+class Down(msgspec.Struct, frozen=True):
+    """The relay does not answer (any more); channels are void until the next Bound. The client goes on trying."""
 
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Bound:
+class Bound(msgspec.Struct, frozen=True):
     """A channel to a peer, new or changed. Data passes once `present`: the other side has bound it as well."""
 
     peer: bytes
@@ -78,23 +75,20 @@ class Bound:
     present: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Unbound:
+class Unbound(msgspec.Struct, frozen=True):
     """There is no channel to a wanted peer (any more), and why."""
 
     peer: bytes
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Observed:
+class Observed(msgspec.Struct, frozen=True):
     """This node's address as the relay sees it has changed, without the relay having been lost."""
 
     address: Address
 
 
-@dataclass(frozen=True, slots=True)
-class Refused:
+class Refused(msgspec.Struct, frozen=True):
     """The relay will not have this node, and why (told once a reason). The client goes on trying, slowly."""
 
     reason: str
@@ -103,25 +97,22 @@ class Refused:
 Event = Up | Down | Bound | Unbound | Observed | Refused
 
 
-@dataclass(slots=True)
-class _Retry:
+class _Retry(msgspec.Struct):
     """When to send again what has not been answered."""
 
     due: float
     tries: int = 0
 
 
-@dataclass(slots=True)
-class _Peer:
+class _Peer(msgspec.Struct):
     """A wanted peer: its channel (0 while there is none), and the bind that is not answered yet."""
 
     channel: int = 0
     present: bool = False
-    retry: _Retry | None = field(default_factory=lambda: _Retry(0.0))
+    retry: _Retry | None = msgspec.field(default_factory=lambda: _Retry(0.0))
 
 
-@dataclass(slots=True)
-class _Attempt:
+class _Attempt(msgspec.Struct):
     """A registration under way: a Hello, and after its Challenge a Prove, sent until answered."""
 
     nonce: bytes
@@ -133,8 +124,7 @@ class _Attempt:
     sent: int = 0
 
 
-@dataclass(slots=True)
-class _Session:
+class _Session(msgspec.Struct):
     """What the relay has welcomed; numbers of messages sent and received, signs of life."""
 
     keys: Keys
@@ -162,6 +152,7 @@ class RelayClient:
         self._attempt: _Attempt | None = None
         self._attempted = float("-inf")
         self._refused: Reason | None = None
+        self._down = False
         self._recent: deque[bytes] = deque(maxlen=16)
         self._started = False
 
@@ -224,7 +215,7 @@ class RelayClient:
         due = []
         if self._attempt:
             due.append(self._attempt.retry.due)
-        if self._attempt and self._session:
+        if self._attempt and self._impatient:
             due.append(self._attempt.started + PATIENCE)
         if self._session:
             due.append(self._session.sign.due)
@@ -239,14 +230,24 @@ class RelayClient:
 
     # Registration
 
+    @property
+    def _impatient(self) -> bool:
+        """Whether an attempt's silence is still to be told."""
+        return bool(self._session) or not (self._down or self._refused)
+
     def _begin(self, now: float) -> None:
         self._attempt = _Attempt(self._random(NONCE), now, _Retry(now))
         self._attempted = now
 
     def _try(self, attempt: _Attempt, now: float) -> None:
         """Send Hello or Prove when due; a challenge grown old is asked for anew."""
-        if self._session and now >= attempt.started + PATIENCE:
-            self._lose(f"relay {_shown(self.relay)} has forgotten this node and does not answer", now)
+        if now >= attempt.started + PATIENCE and self._impatient:
+            if self._session:
+                self._lose(f"relay {_shown(self.relay)} has forgotten this node and does not answer", now)
+            else:
+                self._down = True
+                why = f"has not answered: does it run, and is UDP port {self.relay.port} open to it?"
+                self.events.append(Down(f"relay {_shown(self.relay)} {why}"))
         if now < attempt.retry.due:
             return
         if attempt.prove and now >= attempt.proved + COOKIE_LIFE / 2:
@@ -280,6 +281,7 @@ class RelayClient:
         sign = _Retry(now + self._jitter(KEEPALIVE))
         self._session = _Session(attempt.keys, message.observed, message.number, attempt.sent, sign)
         self._attempt = self._refused = None
+        self._down = False
         if not before:
             self.events.append(Up(message.observed))
         elif before.observed != message.observed:
@@ -331,6 +333,7 @@ class RelayClient:
 
     def _lose(self, reason: str, now: float) -> None:
         self._session = None
+        self._down = True
         self._leaving.clear()
         for peer in self._peers.values():
             peer.channel, peer.present, peer.retry = 0, False, _Retry(now)

@@ -22,8 +22,9 @@ decode or raise Malformed; no datagram is longer than MAX_MESSAGE.
 
 import ipaddress
 import struct
-from dataclasses import dataclass
 from enum import IntEnum
+
+import msgspec
 
 from tunnel.endpoint import RELAY, Address
 from tunnel.relay.proof import COOKIE, KEY, MAC, NONCE, Malformed, seal
@@ -86,8 +87,7 @@ class State(IntEnum):
     """The relay has no room for it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(msgspec.Struct, frozen=True):
     """One peer of a node, and the channel to it (0 when asked for)."""
 
     peer: bytes
@@ -95,16 +95,14 @@ class Entry:
     state: State
 
 
-@dataclass(frozen=True, slots=True)
-class Hello:
+class Hello(msgspec.Struct, frozen=True):
     """A node's first message; 80 bytes."""
 
     key: bytes
     nonce: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Challenge:
+class Challenge(msgspec.Struct, frozen=True):
     """The answer to Hello; 80 bytes."""
 
     nonce: bytes
@@ -112,8 +110,7 @@ class Challenge:
     cookie: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Prove:
+class Prove(msgspec.Struct, frozen=True):
     """The node's proof, with the first of the peers it wants; not authentic before `verify`."""
 
     key: bytes
@@ -122,8 +119,7 @@ class Prove:
     entries: tuple[Entry, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Welcome:
+class Welcome(msgspec.Struct, frozen=True):
     """The node is registered, and seen at this address."""
 
     number: int
@@ -131,8 +127,7 @@ class Welcome:
     entries: tuple[Entry, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Channels:
+class Channels(msgspec.Struct, frozen=True):
     """BIND or BOUND. `update`: the relay says it unasked, and again until it gets an Ack."""
 
     number: int
@@ -140,30 +135,26 @@ class Channels:
     update: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Sign:
+class Sign(msgspec.Struct, frozen=True):
     """KEEPALIVE or ALIVE."""
 
     number: int
 
 
-@dataclass(frozen=True, slots=True)
-class Ack:
+class Ack(msgspec.Struct, frozen=True):
     """An update came: the number it had."""
 
     number: int
     update: int
 
 
-@dataclass(frozen=True, slots=True)
-class Unknown:
+class Unknown(msgspec.Struct, frozen=True):
     """The relay does not know who sent something: `token` says what (`token_of`)."""
 
     token: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Refusal:
+class Refusal(msgspec.Struct, frozen=True):
     """The relay will not register the node that sent `nonce`."""
 
     nonce: bytes

@@ -9,7 +9,8 @@ Invariant: at most CAP keys are watched, the one that moved longest ago is forgo
 
 import logging
 from collections import OrderedDict
-from dataclasses import dataclass, field
+
+import msgspec
 
 from tunnel.endpoint import Address
 from tunnel.relay.proof import shown
@@ -24,8 +25,7 @@ ADDRESSES = 4
 """Addresses remembered of a key."""
 
 
-@dataclass(frozen=True, slots=True)
-class Rivalry:
+class Rivalry(msgspec.Struct, frozen=True):
     """A key that two machines register with, the addresses they do it from, and since when."""
 
     key: bytes
@@ -33,9 +33,8 @@ class Rivalry:
     since: float
 
 
-@dataclass(slots=True)
-class _Moves:
-    left: OrderedDict[Address, float] = field(default_factory=OrderedDict)
+class _Moves(msgspec.Struct):
+    left: OrderedDict[Address, float] = msgspec.field(default_factory=OrderedDict)
     returns: int = 0
     last: float = 0.0
     held_until: float = 0.0

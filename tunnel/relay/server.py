@@ -12,8 +12,8 @@ key only when its challenge was made later, so a replayed proof moves nobody.
 import logging
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
+import msgspec
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from tunnel.endpoint import CHANNEL, CHANNEL_HEADER, RELAY, Address
@@ -56,17 +56,15 @@ STUN_FACTOR = 1.6
 """The most by which an answer of STUN may be longer than its question."""
 
 
-@dataclass(slots=True)
-class _Update:
+class _Update(msgspec.Struct):
     """Channels that a node must hear of: by peer, the number of the message that last said so (0: none yet)."""
 
-    peers: dict[bytes, int] = field(default_factory=dict)
+    peers: dict[bytes, int] = msgspec.field(default_factory=dict)
     due: float = 0.0
     tries: int = 0
 
 
-@dataclass(slots=True)
-class Counts:
+class Counts(msgspec.Struct):
     """What came that was not data of a known route."""
 
     malformed: int = 0
@@ -100,6 +98,7 @@ class RelayServer:
         self._proofs = Rates(rate=20, burst=100)
         self._exchanges = Rates(rate=500, burst=1000)
         self._unknowns = Rates(rate=4, burst=8)
+        self._requests = Rates(rate=50, burst=200)
         self._questions = Rates(rate=20, burst=100)
 
     def receive(self, datagram: bytes, source: Address, now: float) -> None:
@@ -121,7 +120,7 @@ class RelayServer:
             if node.heard + LIFE > now:
                 break
             forwarded = self.table.forwarded(node)
-            if forwarded > node.forwarded:
+            if forwarded != node.forwarded:
                 # its agent may be away; its engine is not
                 node.forwarded = forwarded
                 self.table.hear(node, now)
@@ -201,7 +200,10 @@ class RelayServer:
                 if not node:
                     self._unknown(datagram, source, now)
                 elif self._counts(node, message.number, datagram, now):
-                    self._session(node, message, now)
+                    if self._requests.allow(node.key, now):
+                        self._session(node, message, now)
+                    else:
+                        self.counts.limited += 1
             case _:
                 self.counts.malformed += 1
 
@@ -308,7 +310,12 @@ class RelayServer:
         return False
 
     def _welcome(self, node: Node, message: Prove, now: float) -> None:
-        entries = self._bind(node, message.entries, now)
+        if node.received:
+            # said again: what the node has asked for since stands
+            asked = (entry.peer for entry in message.entries)
+            entries = tuple(self._entry(peer, node.channels[peer]) for peer in asked if peer in node.channels)
+        else:
+            entries = self._bind(node, message.entries, now)
         welcome = Welcome(self._number(node), node.address, entries)
         self.outbox.append((protocol.welcome(welcome, node.keys.relay), node.address))
 

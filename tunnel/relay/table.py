@@ -10,7 +10,8 @@ channels of one node and channels in all are capped.
 
 import hashlib
 from collections import Counter, OrderedDict
-from dataclasses import dataclass, field
+
+import msgspec
 
 from tunnel.endpoint import Address
 from tunnel.relay.proof import Keys
@@ -23,8 +24,7 @@ MAX_CHANNELS_PER_NODE = 512
 MAX_CHANNELS = 65_536
 
 
-@dataclass(slots=True)
-class Route:
+class Route(msgspec.Struct):
     """Where data that comes from one address on one channel goes, and how much has gone."""
 
     to: Address
@@ -32,13 +32,12 @@ class Route:
     octets: int = 0
 
 
-@dataclass(slots=True)
-class Channel:
+class Channel(msgspec.Struct):
     """Two keys, in order; those of them that want it."""
 
     number: int
     keys: tuple[bytes, bytes]
-    wanted_by: set[bytes] = field(default_factory=set)
+    wanted_by: set[bytes] = msgspec.field(default_factory=set)
 
     @property
     def state(self) -> State:
@@ -46,8 +45,7 @@ class Channel:
         return State.PRESENT if len(self.wanted_by) == 2 else State.ABSENT
 
 
-@dataclass(slots=True)
-class Node:
+class Node(msgspec.Struct):
     """A registered node. `heard` is when it last proved to be alive, `issued` when its cookie was made (ms)."""
 
     key: bytes
@@ -58,8 +56,8 @@ class Node:
     heard: float
     received: int = 0
     sent: int = 0
-    channels: dict[bytes, Channel] = field(default_factory=dict)
-    inherited: set[bytes] = field(default_factory=set)
+    channels: dict[bytes, Channel] = msgspec.field(default_factory=dict)
+    inherited: set[bytes] = msgspec.field(default_factory=set)
     """Peers that an earlier registration wanted and this one has not asked for yet."""
     inherited_until: float = 0.0
     forwarded: int = 0

@@ -219,3 +219,29 @@ def test_problems_name_their_object() -> None:
     ]
     assert planner.address(objects.service("y")) == ""
     assert Key("Service", "shop", "x") in planner._allocation.addresses
+
+
+def addresses(receiver: Receiver) -> list[str]:
+    return [backend.address for backend in receiver.ports["shop/orders:http"].backends]
+
+
+def test_node_that_goes_frees_its_address_for_another() -> None:
+    status = {"meshAddresses": ["10.222.0.2"]}
+    second = objects.mesh_node("c", 3, status=status)
+    piece = objects.piece(objects.endpoint("192.0.2.3", "c"))
+    first = objects.mesh_node("b", 2)
+    snapshot, planner, receiver = start(objects.service(), piece, first, second)
+    assert addresses(receiver) == ["192.0.2.3"]
+    receiver.take(planner.update(snapshot, snapshot.apply([], [first.key])))
+    assert addresses(receiver) == ["10.222.0.2"]
+
+
+def test_this_node_moves_to_another_zone() -> None:
+    ends = [
+        objects.endpoint(f"10.244.{i}.2", name, hints={"forZones": [{"name": f"site-{name}"}]})
+        for i, name in enumerate("bc")
+    ]
+    snapshot, planner, receiver = start(objects.service(), objects.piece(*ends), objects.node("a", "site-b"))
+    assert addresses(receiver) == ["10.244.0.2"]
+    receiver.take(planner.update(snapshot, snapshot.apply([objects.node("a", "site-c")])))
+    assert addresses(receiver) == ["10.244.1.2"]

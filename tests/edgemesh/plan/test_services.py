@@ -2,7 +2,8 @@
 
 import pytest
 
-from edgemesh.config import Config, FilterMode
+from edgemesh.agent_file import FilterMode
+from edgemesh.config import Config
 from edgemesh.plan.peers import Mesh
 from edgemesh.plan.services import FILTER_LABEL, View, ports
 from proxy.service import Backend, Policy, Protocol, ServicePort

@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sync.client import document
-from sync.client.inotify import IN_CLOSE_WRITE, IN_IGNORED, IN_MOVED_TO, IN_Q_OVERFLOW, Event, Watch, parse
+from sync.client.inotify import IN_CLOSE_WRITE, IN_CREATE, IN_IGNORED, IN_MOVED_TO, IN_Q_OVERFLOW, Event, Watch, parse
+from sync.client.manifest import parse as parse_file
 from sync.client.manifests import GRACE, UNREAD, Changes, FileState, Manifests
-from sync.client.manifests import parse as parse_file
 from sync.resources.kinds import Key, Service
 
 RANGE = "10.96.0.0/12"
@@ -94,10 +94,35 @@ def test_first_read_is_one_batch_and_changes_follow(directory: Path) -> None:
         (directory / "c.yml").unlink()
         assert await changes() == Changes([], [key("c")])
         assert manifests.problems == {}
-        os.link(directory / "a.yaml", directory / "z.yaml")  # in two files now
-        os.symlink("a.yaml", directory / "link.yaml")
-        put(directory / "d.yaml", service("d"))
-        assert ports(await changes()) == {"d": 80}
+
+    follow(directory, scenario)
+
+
+def test_file_is_read_when_it_is_closed(directory: Path) -> None:
+    async def scenario(manifests: Manifests, changes: Callable[[], Awaitable[Changes]]) -> None:
+        await changes()
+        fd = os.open(directory / "a.yaml", os.O_WRONLY | os.O_CREAT)
+        os.write(fd, b"apiVersion: [")
+        put(directory / "b.yaml", service("b"))
+        assert ports(await changes()) == {"b": 80}
+        assert manifests.problems == {}
+        os.pwrite(fd, service("a").encode(), 0)
+        os.close(fd)
+        assert ports(await changes()) == {"a": 80}
+
+    follow(directory, scenario)
+
+
+def test_links_are_read_when_they_are_made(directory: Path) -> None:
+    (directory / "a.txt").write_text(service("a"))
+    (directory / "b.txt").write_text(service("b"))
+
+    async def scenario(manifests: Manifests, changes: Callable[[], Awaitable[Changes]]) -> None:
+        await changes()
+        os.link(directory / "a.txt", directory / "a.yaml")
+        assert ports(await changes()) == {"a": 80}
+        (directory / "b.yaml").symlink_to("b.txt")
+        assert ports(await changes()) == {"b": 80}
 
     follow(directory, scenario)
 
@@ -266,6 +291,20 @@ def test_directory_that_is_not_there_or_empty_keeps_what_is_known(directory: Pat
     follow(directory / "bare", empty, known)
 
 
+def test_faulty_file_keeps_its_objects_over_a_restart(directory: Path) -> None:
+    (directory / "a.yaml").write_text("a: [")
+    known = {"a.yaml": FileState(UNREAD, (parsed(80),))}
+
+    async def scenario(manifests: Manifests, changes: Callable[[], Awaitable[Changes]]) -> None:
+        assert await changes() == Changes([], [])
+        assert manifests.files == known
+        assert sorted(manifests.problems) == ["a.yaml"]
+        put(directory / "a.yaml", service("a", 81))
+        assert ports(await changes()) == {"a": 81}
+
+    follow(directory, scenario, known)
+
+
 def test_volume_whose_link_is_swapped(directory: Path) -> None:
     """A ConfigMap's volume: the files are links through `..data`, which is renamed over."""
     for version in (1, 2):
@@ -338,6 +377,7 @@ def test_events_are_parsed() -> None:
     assert parse(event(IN_CLOSE_WRITE, b"a.yaml") + event(IN_MOVED_TO, b"b.yaml")) == Event(
         frozenset({"a.yaml", "b.yaml"})
     )
+    assert parse(event(IN_CREATE, b"a.yaml")) == Event(made=frozenset({"a.yaml"}))
     assert parse(event(IN_Q_OVERFLOW)).all
     assert parse(event(IN_IGNORED)).lost
     assert parse(event(IN_MOVED_TO, b"..data")).all

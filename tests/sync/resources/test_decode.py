@@ -55,6 +55,7 @@ MISTAKES = [
     (service(ports=[{"port": 1, "protocol": "tcp"}]), "spec.ports[0].protocol", "'tcp'", "TCP, UDP, SCTP"),
     (service(ports=PORTS, clusterIP="192.0.2.1"), "spec.clusterIP", "outside the service range", RANGE),
     (service(ports=PORTS, clusterIP="10.96.0"), "spec.clusterIP", "not an IP address", "None"),
+    (service(ports=[{"port": 1, "targetPort": "longer-than-fifteen"}]), "spec.ports[0].targetPort", "no port", "name"),
     (service(), "spec", "no 'ports'", "port: 80"),
     (service(ports=[{"port": 1, "name": "a"}, {"port": 2}]), "spec.ports[1]", "no 'name'", "each needs a name"),
     (

@@ -106,6 +106,7 @@ with contextlib.closing(PathSocket({PORT})) as paths:
     print(got == [(payload, Address("127.0.0.1", 5000)) for payload in WANTED])
     print([engine.recv(200) for _ in UNWANTED + WANTED] == UNWANTED + WANTED)
     print(paths.send(b"hello", Address("127.0.0.1", 5000)), *other.recvfrom(100))
+    print(paths.send(b"hello", Address("2001:db8::1", 5000)), end=" ")
     print(paths.send(b"hello", Address("192.0.2.1", 5000)), paths.send(b"hello", Address("192.0.2.1", 5000)))
 """
 
@@ -116,7 +117,7 @@ def test_beside_an_engine(net: Net) -> None:
     assert line(process) == "True"
     assert line(process) == "True"
     assert line(process) == f"True b'hello' ('127.0.0.1', {PORT})"
-    assert line(process) == "False False"
+    assert line(process) == "False False False"
     assert process.stderr
     told = process.stderr.read()
     assert told.count("192.0.2.1") == 1

@@ -131,6 +131,18 @@ def test_a_dead_relay_is_down_and_comes_back() -> None:
     assert passes(world, a, b)
 
 
+def test_a_relay_that_never_answered_is_told_of_once() -> None:
+    world = World(16)
+    world.relay = None
+    a = world.host("a")
+    world.run_until(lambda: bool(a.events(Down)), PATIENCE + 0.01)
+    assert "UDP port 20006" in str(a.events(Down)[0])
+    world.run(100)
+    assert len(a.events(Down)) == 1
+    world.start_relay()
+    world.run_until(lambda: a.up, 6.5)
+
+
 def test_check_finds_a_dead_relay_soon() -> None:
     world = World(8)
     a, _ = joined(world)
