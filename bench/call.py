@@ -13,8 +13,8 @@ address and port).
 
 Three begin at a line on standard input and tell as they go, in lines of JSON with times of CLOCK_MONOTONIC:
 
-    first          {name, server, port}         asks for a name, then by HTTP, again and again until both are answered; \
-without a port, a name is all
+    first          {name, server, port}         asks for a name, then by HTTP, again and again until both are answered
+                                                (without a port a name is all)
     follow         {address, port}              connects again and again, and tells each new word that answers
     watch          {place, path, size}          reads a long HTTP body: the longest gap between two reads (ms), bytes
                                                 that did not come or are not what the server of `examples/` sends
@@ -27,7 +27,10 @@ import socket
 import struct
 import sys
 import time
+from collections.abc import Callable
 
+COMMAND = (sys.executable, "-I", "-S", os.path.abspath(__file__))
+"""How to run this."""
 RESET = struct.pack("ii", 1, 0)
 BLOCK = bytes(1 << 20)
 PATIENCE = 10.0
@@ -134,12 +137,17 @@ def _some(one: socket.socket, buffer: memoryview) -> bytes:
     return bytes(buffer[:got])
 
 
+MEASURES: dict[str, Callable[..., object]] = {
+    each.__name__: each for each in (stream, connections, download, keep_alive, ping)
+}
+
+
 def in_turn(what: str, places: list[Place], rounds: int, **how: object) -> None:
-    run = {each.__name__: each for each in (stream, connections, download, keep_alive, ping)}[what]
+    """Measure all places so often, every other round the other way round."""
     table = []
     for number in range(rounds):
         order = list(range(len(places)))[:: -1 if number % 2 else 1]
-        figures = {index: run(tuple(places[index]), **how) for index in order}
+        figures = {index: MEASURES[what]((places[index][0], places[index][1]), **how) for index in order}
         table.append([figures[index] for index in range(len(places))])
     print(json.dumps(table))
 
@@ -165,7 +173,10 @@ def first(name: str, server: str, port: int) -> None:
                 time.sleep(ASK_AGAIN)
     named = time.monotonic()
     answered = bool(address and port) and _call((address, port), until)
-    print(json.dumps({"named": named if address else None, "answered": time.monotonic() if answered else None}), flush=True)
+    print(
+        json.dumps({"named": named if address else None, "answered": time.monotonic() if answered else None}),
+        flush=True,
+    )
 
 
 def _call(place: Place, until: float) -> bool:
@@ -215,7 +226,7 @@ def follow(address: str, port: int) -> None:
 def watch(place: Place, path: str, size: int) -> None:
     pattern = bytes(range(251)) * 4200
     buffer = memoryview(bytearray(1 << 19))
-    with socket.create_connection(tuple(place), PATIENCE) as one:
+    with socket.create_connection((place[0], place[1]), PATIENCE) as one:
         one.sendall(f"GET {path} HTTP/1.1\r\nHost: bench\r\n\r\n".encode())
         head = b""
         while b"\r\n\r\n" not in head:
@@ -240,7 +251,7 @@ def watch(place: Place, path: str, size: int) -> None:
 
 def main() -> None:
     what, how = sys.argv[1], json.loads(sys.argv[2])
-    telling = {"first": first, "follow": follow, "watch": watch}
+    telling: dict[str, Callable[..., None]] = {"first": first, "follow": follow, "watch": watch}
     if what not in telling:
         return in_turn(what, **how)
     print("ready", flush=True)

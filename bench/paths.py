@@ -12,6 +12,7 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import yaml
 
@@ -85,7 +86,7 @@ class Run:
         self.rows.append({"what": what, "here": round(here, 1), "raw": raw and round(raw, 1), "EdgeMesh": peer})
         self.say(f"{what}: {here:,.1f}" + (f"; the routers alone {raw:,.1f}" if raw else ""))
 
-    def median(self, what: str, name: str, port: int, rounds: int = 0, **how: object) -> tuple[float, float]:
+    def median(self, what: str, name: str, port: int, rounds: int = 0, **how: Any) -> tuple[float, float]:
         """Median of a measurement of `call.py`, through the mesh and without it."""
         places = self._places(name, port)
         ours, raw = self.sites.call(what, places, rounds or self.figures.rounds, **how)
@@ -138,8 +139,19 @@ class Run:
         client = self.sites.pod_of("call").space
         assert client
         for number in range(self.figures.rounds):
-            for address, port in self._places(f"iperf.{NAMESPACE}.svc.cluster.local", IPERF_PORT)[:: 1 - number % 2 * 2]:
-                command = ["iperf3", "-J", "-c", address, "-p", str(port), "-t", str(max(1, round(self.figures.seconds)))]
+            for address, port in self._places(f"iperf.{NAMESPACE}.svc.cluster.local", IPERF_PORT)[
+                :: 1 - number % 2 * 2
+            ]:
+                command = [
+                    "iperf3",
+                    "-J",
+                    "-c",
+                    address,
+                    "-p",
+                    str(port),
+                    "-t",
+                    str(max(1, round(self.figures.seconds))),
+                ]
                 said = json.loads(client.run(command).stdout)
                 found.setdefault(address, []).append(said["end"]["sum_received"]["bits_per_second"] / 1e9)
         raw = found.pop(self.outer)
@@ -147,9 +159,7 @@ class Run:
 
     def relayed(self) -> None:
         """The same over the relay; the direct path is dropped."""
-        ours, raw = self.median(
-            "download", ORDERS, HTTP_PORT, self.figures.downloads, path=f"/bytes/{SIZE}", size=SIZE
-        )
+        ours, raw = self.median("download", ORDERS, HTTP_PORT, self.figures.downloads, path=f"/bytes/{SIZE}", size=SIZE)
         self.row("relayed: 4 MiB by HTTP, ms", ours, raw, 73)
         self.targets.append(at_most("relayed: 4 MiB by HTTP", round(ours, 1), 25, " ms"))
         ours, raw = self.iperf()
@@ -167,7 +177,9 @@ class Run:
         def over_relay() -> bool:
             return all(self.sites.endpoint(*way).startswith(relay) for way in ((a1, b1), (b1, a1)))
 
-        with self.sites.telling("watch", self.sites.pod_of("call"), place=place, path=f"{path}/{size}", size=size) as told:
+        with self.sites.telling(
+            "watch", self.sites.pod_of("call"), place=place, path=f"{path}/{size}", size=size
+        ) as told:
             time.sleep(AMID)
             began = time.monotonic()
             self.sites.drop_direct()
@@ -203,7 +215,7 @@ class Run:
 
     # starts
 
-    def starts(self) -> None:
+    def start(self) -> None:
         """From nothing, at site B, at both sites, and in the LAN with the cloud gone."""
         server = self.orders.node.name
         self.sites.open_direct()
@@ -259,11 +271,11 @@ class Run:
         self.row(f"exec to the first call, peer up, {SERVICES} services, ms", _median(large, "called"), peer=14_000)
 
     def moves(self, addresses: list[str]) -> float:
-        """Milliseconds, median: the manifest of an endpoint is renamed into place, and connections reach the new one."""
+        """Milliseconds, median, from an endpoint's manifest renamed into place to connections that reach the new one."""
         address = self.sites.address(f"moving.{NAMESPACE}.svc.cluster.local")
         node = self.sites.node("b1")
         texts = [yaml.dump(endpoints("moving", WORD_PORT, [each]), Dumper=yaml.CSafeDumper) for each in addresses]
-        times = []
+        times: list[float] = []
         with self.sites.telling("follow", self.sites.pod_of("call"), address=address, port=WORD_PORT) as told:
             told()
             for number in range(self.figures.moves):
@@ -277,7 +289,8 @@ class Run:
 
 
 def _median(found: list[starts.Start], of: str) -> float:
-    return statistics.median(getattr(each, of) for each in found)
+    values: list[float] = [getattr(each, of) for each in found]
+    return statistics.median(values)
 
 
 def measure(quick: bool, say: Callable[[str], None]) -> Report:
@@ -288,6 +301,6 @@ def measure(quick: bool, say: Callable[[str], None]) -> Report:
         run.direct()
         run.drops()
         run.relayed()
-        run.starts()
+        run.start()
         run.many()
     return Report("paths", machine(), run.rows, run.targets)

@@ -11,7 +11,6 @@ import base64
 import json
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -21,13 +20,13 @@ from typing import Any
 
 import yaml
 
+from bench import answer, call
 from e2e.lab.namespaces import Bed, BedError, Space
 from e2e.lab.routers import Nat
 from e2e.lab.topology import RESOLVER, ROOT, WAN_ADDRESS, Node, Topology
 from e2e.lab.workloads import IMAGE, Cluster, Object, Pod, Workloads
 from edgemesh import status
 
-FILES = Path(__file__).parent
 NAMESPACE = "bench"
 ORDERS = "orders.shop.svc.cluster.local"
 HTTP_PORT, WORD_PORT, STREAM_PORT, UDP_PORT, IPERF_PORT = 8080, 8081, 8079, 7, 5201
@@ -44,8 +43,8 @@ Place = tuple[str, int]
 
 def manifest(name: str, node: str, command: Sequence[str], ports: Sequence[int] = ()) -> Object:
     """A Pod of the benchmark's own."""
-    container = {"name": "main", "image": IMAGE, "command": list(command)}
-    container["ports"] = [{"containerPort": port} for port in ports]
+    listed = [{"containerPort": port} for port in ports]
+    container = {"name": "main", "image": IMAGE, "command": list(command), "ports": listed}
     return {
         "apiVersion": "v1",
         "kind": "Pod",
@@ -245,7 +244,7 @@ class Sites:
 
     # calling
 
-    def call(self, what: str, places: Sequence[Place], rounds: int, pod: Pod | None = None, **how: object) -> Any:
+    def call(self, what: str, places: Sequence[Place], rounds: int, pod: Pod | None = None, **how: Any) -> Any:
         """Run a measurement of `call.py` in a pod: a list for each place, a figure for each round."""
         space = (pod or self.pod_of("call")).space
         assert space
@@ -299,21 +298,18 @@ def sites() -> Iterator[Sites]:
 
 def last_lines(logs: Path, count: int = 3) -> str:
     """The ends of all logs that have any."""
-    found = []
-    for log in sorted(logs.glob("*.log")):
-        if lines := log.read_text(errors="replace").splitlines()[-count:]:
-            found.append("\n".join([f"{log.name}:", *lines]))
-    return "\n".join(found)
+    ends = {log.name: log.read_text(errors="replace").splitlines()[-count:] for log in sorted(logs.glob("*.log"))}
+    return "\n".join("\n".join([f"{name}:", *lines]) for name, lines in ends.items() if lines)
 
 
 def answering(word: str) -> list[str]:
     """The command of a pod that answers with a word."""
-    return ["python3", "-I", "-S", str(FILES / "answer.py"), word, str(STREAM_PORT), str(WORD_PORT)]
+    return ["python3", *answer.COMMAND[1:], word, str(STREAM_PORT), str(WORD_PORT)]
 
 
 def calling(what: str, order: str) -> list[str]:
     """The command of a client."""
-    return [sys.executable, "-I", "-S", str(FILES / "call.py"), what, order]
+    return [*call.COMMAND, what, order]
 
 
 def wait(what: str, condition: Callable[[], object], patience: float) -> float:

@@ -22,7 +22,7 @@ PATIENCE = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """Milliseconds from exec to the first answer to a name, to the first answered call, and to a path without the relay.
+    """Milliseconds from exec to the first answered name, the first answered call, and a path without the relay.
 
     `path` is what the call went by.
     """
@@ -49,7 +49,8 @@ def start(sites: Sites, *nodes: str, call: str) -> Start:
     wait("a path without the relay", lambda: sites.path(nodes[0], orders) in ("direct", "lan"), PATIENCE)
     direct = time.monotonic()
     wait("all healthy", lambda: all(map(sites.status, nodes)), PATIENCE)
-    return Start(*((at - began) * 1e3 for at in (said["named"], said["answered"])), path, (direct - began) * 1e3)
+    named, called = ((float(at) - began) * 1e3 for at in (said["named"], said["answered"]))
+    return Start(named, called, path, (direct - began) * 1e3)
 
 
 def _start(sites: Sites, nodes: Iterable[str]) -> None:
