@@ -271,7 +271,7 @@ class Run:
         self.row(f"exec to the first call, peer up, {SERVICES} services, ms", _median(large, "called"), peer=14_000)
 
     def moves(self, addresses: list[str]) -> float:
-        """Milliseconds, median, from an endpoint's manifest renamed into place to connections that reach the new one."""
+        """Milliseconds, median, from a manifest renamed into place to connections that reach the new endpoint."""
         address = self.sites.address(f"moving.{NAMESPACE}.svc.cluster.local")
         node = self.sites.node("b1")
         texts = [yaml.dump(endpoints("moving", WORD_PORT, [each]), Dumper=yaml.CSafeDumper) for each in addresses]
