@@ -2,7 +2,8 @@
 
 A train of frame parts is scattered by the receive itself into headers here and payloads there, so that the sealed
 frame lies in one piece and is opened where it lies. What a train is made of is known only afterwards; so the layout is
-that of the last train, and a train that came into the wrong one is moved, which costs a copy:
+that of the last train (flat after some datagrams that came one by one), and a train that came into the wrong one is
+moved, which costs a copy:
 
     flat       all in one piece: data messages
     direct     16 bytes of header, 1,424 of payload, ...: parts of frames
@@ -40,6 +41,9 @@ if TYPE_CHECKING:
 
 BATCH = 64
 """Receives after which what is held for joining is written, though more is there to receive."""
+
+SINGLES = 8
+"""Datagrams one by one after which no trains are expected: one buffer costs a receive less than many."""
 
 TRAIN = 65_536
 """Bytes that a receive may give."""
@@ -107,6 +111,7 @@ class Receiver:
         self._flat = Layout(None)
         self._framed = {HEADER + PAYLOAD: Layout(0), HEADER + PAYLOAD + CHANNEL_HEADER: Layout(CHANNEL_HEADER)}
         self._layout = self._flat
+        self._singles = 0  # datagrams that came one by one since the last train
         self._reassembly = Reassembly()
         self._joiner = Joiner(self._write)
         self._source: tuple[str, int] = ("", 0)
@@ -149,8 +154,12 @@ class Receiver:
         layout = self._layout
         first = layout.payloads
         if length == size and length <= layout.stride:
+            self._singles += 1
+            if self._singles == SINGLES:
+                self._layout = self._flat
             self._datagram(first[:length])
             return
+        self._singles = 0
         kind = first[0] if length > CHANNEL_HEADER else 0
         if kind == CHANNEL and size > CHANNEL_HEADER:
             kind = first[CHANNEL_HEADER]
