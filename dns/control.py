@@ -122,5 +122,5 @@ class Codec:
 def _message(body: bytes) -> Message:
     try:
         return _decoder.decode(body)
-    except (msgspec.DecodeError, RecursionError) as fault:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as fault:
         raise Malformed(f"not a message of the resolver's: {fault}") from None

@@ -59,7 +59,7 @@ def unpack(data: bytes) -> tuple[tuple[Zone, ...], tuple[Name, ...]]:
         raise Torn("its checksum is wrong")
     try:
         return _decode(body)
-    except msgspec.DecodeError as fault:
+    except (msgspec.DecodeError, UnicodeDecodeError) as fault:
         raise Torn(str(fault)) from None
 
 

@@ -110,7 +110,7 @@ def ask(path: Path) -> Status:
             raise StatusError(f"no agent runs here: nobody listens on {path}. Start it: edgemesh agent") from None
     try:
         return msgspec.msgpack.decode(document, type=Status)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise StatusError(f"the agent behind {path} is of another version: {error}") from None
 
 

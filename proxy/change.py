@@ -14,11 +14,11 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 
 import msgspec
 
+from .address import LayoutError
 from .expression import Rule
 from .layout import (
     HOOKS,
     Endpoint,
-    LayoutError,
     Names,
     Placement,
     Target,

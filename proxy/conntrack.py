@@ -13,7 +13,8 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 
 import msgspec
 
-from .layout import Endpoint, Prefix, Target
+from .address import Prefix
+from .layout import Endpoint, Target
 from .netlink import Message, Netfilter, attribute, attributes, nested, number
 
 SUBSYSTEM = 1

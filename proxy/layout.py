@@ -27,6 +27,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from .address import LayoutError, Prefix, ipv4, port
 from .expression import (
     Base,
     Compare,
@@ -67,10 +68,6 @@ _SYN = b"\x02"
 _SOURCE = Payload(Base.NETWORK, 12, 4, 0)
 _PICK = 4
 """The register a client's address is loaded into to be hashed, behind the key of a slot in 0 to 3."""
-
-
-class LayoutError(ValueError):
-    """A service or network that can't stand in the table; the message says which value and why."""
 
 
 class Target(NamedTuple):
@@ -182,8 +179,8 @@ class Placement(msgspec.Struct, frozen=True):
 
 def place(service: ServicePort, names: Names) -> Placement:
     """What a service port gets in the table. Raises LayoutError when it isn't all IPv4 or a port is out of range."""
-    target = Target(_ipv4(service.address), PROTOCOLS[service.protocol], _port(service.port))
-    endpoints = tuple(sorted({Endpoint(_ipv4(each.address), _port(each.port)) for each in service.backends}))
+    target = Target(ipv4(service.address), PROTOCOLS[service.protocol], port(service.port))
+    endpoints = tuple(sorted({Endpoint(ipv4(each.address), port(each.port)) for each in service.backends}))
     count = len(endpoints)
     if not count:
         return Placement(target, (), REFUSE, True, ())
@@ -286,7 +283,7 @@ def _sources(network: NodeNetwork, names: Names, by_tunnel: Rule) -> Iterator[Ru
     A pod that calls itself through a service must see another source: the node, or without a mesh address the
     service. A pod's source is translated to itself, which is to say: settled, for other tables too.
     """
-    mesh = _ipv4(network.mesh_address) if network.mesh_address else b""
+    mesh = ipv4(network.mesh_address) if network.mesh_address else b""
     both = (_SOURCE, Payload(Base.NETWORK, 16, 4, 1))
     yield (*both, Lookup(names.hairpins, 0), Immediate(0, mesh) if mesh else OriginalDestination(0), Translate(True, 0))
     if network.pod_range:
@@ -295,7 +292,7 @@ def _sources(network: NodeNetwork, names: Names, by_tunnel: Rule) -> Iterator[Ru
         yield (*by_tunnel, Immediate(0, mesh), Translate(True, 0))
 
 
-def can_call_itself(network: NodeNetwork) -> "Prefix":
+def can_call_itself(network: NodeNetwork) -> Prefix:
     """The range of endpoints that are pods of this node; all, when the node's range isn't known."""
     return Prefix.parse(network.pod_range or "0.0.0.0/0")
 
@@ -305,25 +302,6 @@ def hairpin(address: bytes) -> bytes:
     return address + address
 
 
-class Prefix(msgspec.Struct, frozen=True):
-    """An IPv4 range: its first address and its mask, as numbers."""
-
-    first: int
-    mask: int
-
-    @classmethod
-    def parse(cls, text: str) -> "Prefix":
-        """From "10.244.1.0/24". Raises LayoutError."""
-        address, slash, length = text.partition("/")
-        if not slash or not length.isascii() or not length.isdecimal() or int(length) > 32:
-            raise LayoutError(f"{text!r} is not an IPv4 range such as 10.244.1.0/24")
-        mask = 0xFFFFFFFF << (32 - int(length)) & 0xFFFFFFFF
-        return cls(int.from_bytes(_ipv4(address), "big") & mask, mask)
-
-    def __contains__(self, address: bytes) -> bool:
-        return int.from_bytes(address, "big") & self.mask == self.first
-
-
 def _within(text: str) -> Rule:
     prefix = Prefix.parse(text)
     return Mask(0, prefix.mask.to_bytes(4, "big")), Compare(0, prefix.first.to_bytes(4, "big"))
@@ -331,16 +309,3 @@ def _within(text: str) -> Rule:
 
 def _machine(number: int) -> bytes:
     return number.to_bytes(4, sys.byteorder)
-
-
-def _ipv4(text: str) -> bytes:
-    try:
-        return socket.inet_pton(socket.AF_INET, text)
-    except OSError:
-        raise LayoutError(f"{text!r} is not an IPv4 address") from None
-
-
-def _port(number: int) -> int:
-    if not 0 < number < 65536:
-        raise LayoutError(f"port {number} is not within 1 and 65535")
-    return number

@@ -14,8 +14,9 @@ from collections.abc import Callable, Iterable, Mapping
 import msgspec
 
 from . import conntrack
+from .address import LayoutError, Prefix
 from .change import Contents
-from .layout import TABLE, LayoutError, Prefix, generation_of
+from .layout import TABLE, generation_of
 from .netlink import Netfilter, NetlinkError
 from .nft import Kernel, KernelError, TooLargeError
 from .service import Backend, NodeNetwork, Policy, Protocol, ServicePort

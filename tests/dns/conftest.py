@@ -3,14 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import settings
 
 from dns.records import Name, Srv, Zone
 from dns.table import Table
-
-# a machine that is busy with something else is no failure
-settings.register_profile("patient", deadline=None)
-settings.load_profile("patient")
 
 SHOP = (
     Name("orders.shop.svc.cluster.local", a=("10.96.0.10",)),

@@ -3,8 +3,9 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
+from proxy.address import Prefix
 from proxy.conntrack import Entry, parse, stale, untranslated
-from proxy.layout import Endpoint, Prefix, Target
+from proxy.layout import Endpoint, Target
 from proxy.netlink import attribute, attributes, nested
 
 SERVICE, ELSEWHERE = bytes((10, 96, 0, 10)), bytes((192, 0, 2, 1))

@@ -4,8 +4,9 @@ from collections import Counter
 
 import pytest
 
+from proxy.address import LayoutError, Prefix
 from proxy.change import AddElements, Contents, FlushChain
-from proxy.layout import LayoutError, Names, Prefix, place
+from proxy.layout import Names, place
 from proxy.service import Backend, NodeNetwork, Policy, Protocol, ServicePort
 
 from .machine import ACK, ICMP, SCTP, SYN, TCP, UDP, Machine, Packet

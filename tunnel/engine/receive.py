@@ -2,7 +2,8 @@
 
 A train of frame parts is scattered by the receive itself into headers here and payloads there, so that the sealed
 frame lies in one piece and is opened where it lies. What a train is made of is known only afterwards; so the layout is
-that of the last train, and a train that came into the wrong one is moved, which costs a copy:
+that of the last train (flat after some datagrams that came one by one), and a train that came into the wrong one is
+moved, which costs a copy:
 
     flat       all in one piece: data messages
     direct     16 bytes of header, 1,424 of payload, ...: parts of frames
@@ -18,6 +19,7 @@ from __future__ import annotations
 
 import errno
 import os
+import socket
 from struct import Struct
 from time import monotonic
 from typing import TYPE_CHECKING
@@ -25,8 +27,8 @@ from typing import TYPE_CHECKING
 from cryptography.exceptions import InvalidTag
 
 from tunnel.endpoint import CHANNEL, CHANNEL_HEADER, COOKIE_REPLY, DATA, FRAME, INITIATION, RESPONSE, Endpoint
-from tunnel.engine.frames import HEADER, MAX_PARTS, PAYLOAD, TAG, Reassembly, header
-from tunnel.engine.segments import Joiner
+from tunnel.engine.frames import HEADER, PAYLOAD, TAG, Reassembly, header
+from tunnel.engine.joiner import Joiner
 from tunnel.engine.tun import GSO_NONE, GSO_TCPV4, GSO_TCPV6, LARGEST, NEEDS_CSUM, VNET
 from tunnel.engine.udp import ANCILLARY, train_segment
 from tunnel.wireguard.keypair import nonce
@@ -36,6 +38,12 @@ if TYPE_CHECKING:
     from tunnel.engine.session import Session
     from tunnel.engine.state import State
     from tunnel.wireguard.keypair import Keypair
+
+BATCH = 64
+"""Receives after which what is held for joining is written, though more is there to receive."""
+
+SINGLES = 8
+"""Datagrams one by one after which no trains are expected: one buffer costs a receive less than many."""
 
 TRAIN = 65_536
 """Bytes that a receive may give."""
@@ -103,8 +111,8 @@ class Receiver:
         self._flat = Layout(None)
         self._framed = {HEADER + PAYLOAD: Layout(0), HEADER + PAYLOAD + CHANNEL_HEADER: Layout(CHANNEL_HEADER)}
         self._layout = self._flat
+        self._singles = 0  # datagrams that came one by one since the last train
         self._reassembly = Reassembly()
-        self._opened = memoryview(bytearray(MAX_PARTS * PAYLOAD))
         self._joiner = Joiner(self._write)
         self._source: tuple[str, int] = ("", 0)
         self._now = 0.0
@@ -116,14 +124,20 @@ class Receiver:
             udp = state.udp
             receive = udp.socket.recvmsg_into
             while udp is state.udp:
-                try:
-                    length, ancillary, _, source = receive(self._layout.buffers, ANCILLARY)
-                except OSError as error:
-                    if udp is state.udp and error.errno in (errno.EBADF, errno.ENOTSOCK):
-                        raise
-                    continue  # an earlier send's error, or the socket was replaced
-                if length:
-                    self.train(length, train_segment(ancillary, length), source[:2])
+                for number in range(BATCH):
+                    try:
+                        length, ancillary, _, source = receive(
+                            self._layout.buffers, ANCILLARY, socket.MSG_DONTWAIT if number else 0
+                        )
+                    except BlockingIOError:
+                        break
+                    except OSError as error:
+                        if udp is state.udp and error.errno in (errno.EBADF, errno.ENOTSOCK):
+                            raise
+                        break  # an earlier send's error, or the socket was replaced
+                    if length:
+                        self.train(length, train_segment(ancillary, length), source[:2])
+                self._joiner.flush()
 
     @property
     def buffers(self) -> list[memoryview]:
@@ -131,11 +145,21 @@ class Receiver:
         return self._layout.buffers
 
     def train(self, length: int, size: int, source: tuple[str, int]) -> None:
-        """Deliver `length` bytes of datagrams, each of `size` bytes but the last, that were put into `buffers`."""
+        """Deliver `length` bytes of datagrams, each of `size` bytes but the last, that were put into `buffers`.
+
+        The last of what they carry may be held for joining until the end of the batch.
+        """
         self._source = source
         self._now = monotonic()
         layout = self._layout
         first = layout.payloads
+        if length == size and length <= layout.stride:
+            self._singles += 1
+            if self._singles == SINGLES:
+                self._layout = self._flat
+            self._datagram(first[:length])
+            return
+        self._singles = 0
         kind = first[0] if length > CHANNEL_HEADER else 0
         if kind == CHANNEL and size > CHANNEL_HEADER:
             kind = first[CHANNEL_HEADER]
@@ -155,7 +179,6 @@ class Receiver:
             flat = layout.payloads
             for at in range(0, length, size):
                 self._datagram(flat[at : min(at + size, length)])
-        self._joiner.flush()
 
     def _frames(self, layout: Layout, length: int) -> None:
         """A train of parts in a scattered layout: whole frames are opened where they lie."""
@@ -267,7 +290,7 @@ class Receiver:
             or not VNET + 20 <= length <= LARGEST
         ):
             return
-        opened = self._opened[:length]
+        opened = self._joiner.frame_room(length)
         try:
             keys.receive.decrypt_into(nonce(counter), sealed, None, opened)
         except InvalidTag:
@@ -288,8 +311,7 @@ class Receiver:
         if opened[0] & ~NEEDS_CSUM or opened[1] not in _GSO_KINDS:
             return
         if state.device.route(source) is keypair.peer:
-            self._joiner.flush()
-            self._write(opened)
+            self._joiner.take_frame(length)
 
     def _came(self, keypair: Keypair, size: int, data: bool, channel: int) -> None:
         """Tell the device of an authenticated message."""

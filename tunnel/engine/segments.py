@@ -1,4 +1,4 @@
-"""TCP segments in software: finish a checksum, cut a segment into packets or smaller segments, join packets.
+"""TCP segments in software: finish a checksum, cut a segment into packets or smaller segments.
 
 What the kernel does behind a network card without offloads, for peers that know only single packets, and for
 frames that must be smaller than what TUN hands over. Works on what TUN gives: a virtio-net header, then an IPv4 or
@@ -8,21 +8,18 @@ One's-complement sums (RFC 1071) are residues modulo 65,535: a big-endian number
 16-bit digits, so one division of a long integer sums a packet.
 
 Invariants: identification, sequence numbers and flags run on as the kernel's own segmentation has them (RFC 9293,
-3.8.3 for PSH and FIN on the last packet only, RFC 3168, 6.1.2 for CWR on the first); joined packets are those that
-cutting gives back unchanged, their checksums verified before.
+3.8.3 for PSH and FIN on the last packet only, RFC 3168, 6.1.2 for CWR on the first).
 """
 
-from collections.abc import Callable, Iterator
-from functools import cache
+from collections.abc import Iterator
 from struct import Struct
 
-from tunnel.engine.tun import GSO_NONE, GSO_TCPV4, GSO_TCPV6, LARGEST, NEEDS_CSUM, VNET, VNET_HEADER
+from tunnel.engine.tun import GSO_NONE, GSO_TCPV4, NEEDS_CSUM, VNET, VNET_HEADER
 
 TCP = 6
 _UDP_CHECKSUM_OFFSET = 6
-_FIN, _PSH, _ACK, _CWR = 0x01, 0x08, 0x10, 0x80
+_FIN, _PSH, _CWR = 0x01, 0x08, 0x80
 _TCP_CHECKSUM = 16
-_LARGEST_PACKET = 65_535
 
 _u16 = Struct(">H")
 _u32 = Struct(">I")
@@ -76,7 +73,7 @@ class _Segment:
             self.ip_sum = residue(data[VNET:tcp]) - length - self.identification - _u16.unpack_from(data, VNET + 10)[0]
         else:
             self.identification = self.ip_sum = 0
-        self.address_sum = _address_sum(memoryview(data)[VNET:])
+        self.address_sum = address_sum(memoryview(data)[VNET:])
         if not self.size or header > end:
             raise ValueError(f"TUN gave a segment of size {self.size} with headers of {header} in {end} bytes")
 
@@ -162,158 +159,6 @@ def split(data: bytearray, end: int, packets: int) -> Iterator[tuple[int, int]]:
         number += share + (piece < more)
 
 
-class Joiner:
-    """Joins packets of one TCP flow that follow each other into one segment, and hands it to `write`.
-
-    The caller puts each packet into `room` and then says `take`; after the last of a batch `flush`. What `write`
-    gets (a virtio-net header and a packet) is valid during the call only. Packets other than plain TCP data go
-    through as they are, in their order.
-    """
-
-    def __init__(self, write: Callable[[memoryview], object]) -> None:
-        self._write = write
-        self._data = bytearray(LARGEST)
-        self._view = memoryview(self._data)
-        self._end = VNET  # of what is held
-        self._count = 0  # packets held
-        self._shape = (0, 0)
-        self._size = 0  # payload of all held packets but perhaps the last
-        self._key = 0
-        self._next = 0  # sequence number that goes on from what is held
-        self._verified = False
-        self._addresses = 0  # their sum, once verified
-
-    def room(self, length: int) -> memoryview:
-        """Where to put a packet of at most `length` bytes (65,535 at most)."""
-        if self._end + length > LARGEST:
-            self.flush()
-        return self._view[self._end : self._end + length]
-
-    def take(self, length: int) -> None:
-        """The packet in `room`, which is `length` bytes long, is next."""
-        at = self._end
-        data = self._data
-        shape = _plain_data(data, at, length)
-        if shape is None:
-            if self._count:
-                self._restart(at, length)
-            self._end, self._count = VNET + length, 1
-            self.flush()
-            return
-        tcp, header = shape
-        payload = length - header
-        key = int.from_bytes(self._view[at : at + header], "big") & _mask(tcp, header)
-        (sequence,) = _u32.unpack_from(data, at + tcp + 4)
-        push = data[at + tcp + 13] & _PSH
-        if self._count:
-            if key == self._key and sequence == self._next and payload <= self._size and self._join(at, length, shape):
-                data[VNET + tcp + 13] |= push
-                if push or payload < self._size:
-                    self.flush()
-                return
-            self._restart(at, length)
-        self._end, self._count = VNET + length, 1
-        self._shape, self._key, self._verified = shape, key, False
-        self._size, self._next = payload, sequence + payload & 0xFFFFFFFF
-        if push:
-            self.flush()
-
-    def flush(self) -> None:
-        """Write what is held."""
-        if not self._count:
-            return
-        data, end = self._data, self._end
-        if self._count == 1:
-            data[:VNET] = bytes(VNET)
-        else:
-            tcp, header = self._shape
-            length = end - VNET
-            if data[VNET] >> 4 == 4:
-                kind = GSO_TCPV4
-                _u16.pack_into(data, VNET + 2, length)
-                data[VNET + 10 : VNET + 12] = bytes(2)
-                _u16.pack_into(data, VNET + 10, checksum(residue(self._view[VNET : VNET + tcp])))
-            else:
-                kind = GSO_TCPV6
-                _u16.pack_into(data, VNET + 4, length - tcp)
-            pseudo = _address_sum(self._view[VNET:]) + length - tcp
-            _u16.pack_into(data, VNET + tcp + _TCP_CHECKSUM, pseudo % 65_535 or 65_535)
-            VNET_HEADER.pack_into(data, 0, NEEDS_CSUM, kind, header, self._size, tcp, _TCP_CHECKSUM)
-        self._count = 0
-        self._end = VNET
-        self._write(self._view[:end])
-
-    def _intact(self, at: int, end: int, tcp: int) -> bool:
-        """Whether the checksums of a packet of the held flow are right.
-
-        A right IPv4 header sums to nothing, so that one sum does for both; what else is in an IPv6 header is left out.
-        """
-        total = residue(self._view[at:end] if tcp == 20 else self._view[at + tcp : end])
-        return not (total + self._addresses + end - at - tcp) % 65_535
-
-    def _restart(self, at: int, length: int) -> None:
-        """Write what is held, and move the packet at `at` to where the next is held."""
-        self.flush()
-        self._data[VNET : VNET + length] = self._view[at : at + length]
-
-    def _join(self, at: int, length: int, shape: tuple[int, int]) -> bool:
-        """Add the payload of the packet at `at`, when both it and what is held are whole."""
-        tcp, header = shape
-        if at + length - header - VNET > _LARGEST_PACKET:
-            return False
-        if not self._verified:
-            self._addresses = _address_sum(self._view[VNET:])
-            self._verified = self._intact(VNET, at, tcp)
-        if not self._verified or not self._intact(at, at + length, tcp):
-            return False
-        self._data[at : at + length - header] = self._view[at + header : at + length]
-        self._end = at + length - header
-        self._count += 1
-        self._next = self._next + length - header & 0xFFFFFFFF
-        return True
-
-
-def _plain_data(data: bytearray, at: int, length: int) -> tuple[int, int] | None:
-    """For a packet that may be joined, where TCP begins and where its payload; None for any other.
-
-    That is TCP data with no flags but ACK and PSH; over IPv4 without options, and with DF, whose identification
-    means nothing (RFC 6864, 4.1); over IPv6 without extension headers.
-    """
-    first = data[at]
-    if first == 0x45:
-        tcp = 20
-        if length < 40 or data[at + 9] != TCP or data[at + 6] & 0xBF or not data[at + 6] & 0x40 or data[at + 7]:
-            return None
-        if _u16.unpack_from(data, at + 2)[0] != length:
-            return None
-    elif first >> 4 == 6:
-        tcp = 40
-        if length < 60 or data[at + 6] != TCP or _u16.unpack_from(data, at + 4)[0] != length - 40:
-            return None
-    else:
-        return None
-    header = tcp + (data[at + tcp + 12] >> 4) * 4
-    if header < tcp + 20 or header >= length or data[at + tcp + 13] & ~_PSH != _ACK:
-        return None
-    return tcp, header
-
-
-@cache
-def _mask(tcp: int, header: int) -> int:
-    """Ones where the headers of packets of one segment agree: all but length, identification, checksums,
-    sequence number and PSH."""
-    bits = bytearray(b"\xff" * header)
-    if tcp == 20:
-        bits[2:6] = bytes(4)
-        bits[10:12] = bytes(2)
-    else:
-        bits[4:6] = bytes(2)
-    bits[tcp + 4 : tcp + 8] = bytes(4)
-    bits[tcp + 13] &= ~_PSH
-    bits[tcp + 16 : tcp + 18] = bytes(2)
-    return int.from_bytes(bits, "big")
-
-
-def _address_sum(packet: memoryview) -> int:
+def address_sum(packet: memoryview) -> int:
     """Pseudo-header of a TCP packet but for the length."""
     return residue(packet[12:20] if packet[0] >> 4 == 4 else packet[8:40]) + TCP

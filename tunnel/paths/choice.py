@@ -28,37 +28,32 @@ from enum import Enum, auto
 
 from tunnel.endpoint import Endpoint
 from tunnel.paths import candidate
-from tunnel.paths.pair import Pair
+from tunnel.paths.follower import Follower
+from tunnel.paths.pair import ADOPTION, LOOK_AGAIN, Pair
 from tunnel.paths.probe import Choice, Chosen, Lost
+from tunnel.paths.proof import Proof, Repeat
 from tunnel.paths.way import Origin, Way
 from tunnel.peer import Peer
 
-SAY = 0.1
-"""Seconds between two sayings of a choice or a loss; doubles after the first ten."""
-
-SAY_MOST = 8.0
 PROOF = 1.2
 """Seconds, and four round trips more, within which a way must carry data both ways."""
 
-SETTLE = 0.05
-"""Seconds after a change during which data may still come by the way before."""
+UNPROVEN_HOLD = 5.0
+"""Seconds that a way is put off, the first time, because no data came by it."""
 
-UNPROVEN_HOLD = 10.0
 DEAD_HOLD = 1.0
+"""Seconds that a way is put off, the first time, because it stopped answering."""
+
+HANDSHAKE = 0.1
+"""Seconds that the first handshake gets by a relay before a direct way is tried. An engine drops an initiation that
+comes within 20 ms of another, and the answer to the one before it is void by then: both ends would wait for 5 s.
+"""
+
 STEADY = 30.0
 """A way that lasted so many seconds has earned a short hold again."""
 
 DOUBT = 4.0
 """Seconds of sending without receiving after which a direct way must prove itself again."""
-
-LOOK_AGAIN = 60.0
-"""Seconds between rounds that look for a better direct way than the one in use."""
-
-SILENCE = 1.0
-"""Seconds of silence after which the follower goes to the relay by itself."""
-
-ADOPTION = 0.3
-"""Seconds that a way the engine used before gets to answer."""
 
 
 class Stage(Enum):
@@ -68,52 +63,6 @@ class Stage(Enum):
     RELAYED = auto()
     PROVING = auto()
     DIRECT = auto()
-
-
-class Proof:
-    """Whether an engine has received data since a change: counters against those a moment after it."""
-
-    __slots__ = ("_after", "_base", "done")
-
-    def __init__(self, after: float) -> None:
-        self._after = after
-        self._base: tuple[int, float] | None = None
-        self.done = False
-
-    def take(self, received: int, handshake: float, now: float) -> None:
-        """Take the counters of one poll."""
-        if now < self._after:
-            return
-        if self._base is None or received < self._base[0]:
-            self._base = received, handshake
-        elif received > self._base[0] or handshake > self._base[1]:
-            self.done = True
-
-
-class Repeat:
-    """Say something often at first, then ever more seldom, until told to stop."""
-
-    __slots__ = ("_said", "at")
-
-    def __init__(self) -> None:
-        self.at = math.inf
-        self._said = 0
-
-    def start(self) -> None:
-        """Due at once."""
-        self.at, self._said = 0.0, 0
-
-    def stop(self) -> None:
-        """Never due."""
-        self.at = math.inf
-
-    def due(self, now: float) -> bool:
-        """Whether to say it now; counts it as said."""
-        if now < self.at:
-            return False
-        self._said += 1
-        self.at = now + min(SAY * 2 ** max(0, self._said - 10), SAY_MOST)
-        return True
 
 
 class Chooser(Pair):
@@ -129,6 +78,7 @@ class Chooser(Pair):
         self._proof: Proof | None = None
         self._deadline = math.inf
         self._proven = now
+        self._used = now
         self._unanswered_since: float | None = None
         super().__init__(peer, epoch, random, now)
 
@@ -145,17 +95,28 @@ class Chooser(Pair):
         return True
 
     def _watch(self, now: float) -> float:
-        lost = self._lost_at()
-        return min(self._say.at, self._deadline, lost if lost > now else math.inf)
+        ahead = [at for at in (self._lost_at(), self._handshaking()) if at > now]
+        return min(self._say.at, self._deadline, *ahead)
 
     def _decide(self, now: float) -> None:
         if self.stage in (Stage.PROVING, Stage.DIRECT):
             self._judge(now)
         best = min((way for way in self._direct() if way.eligible(now)), key=_preference, default=None)
         if best is not None and self._improves(best):
+            if now < self._handshaking():
+                self._say_choice(now)
+                return
             self._choose(best, Stage.PROVING, "", now)
         elif self.stage in (Stage.NONE, Stage.RELAYED):
             self._relay(now)
+        self._say_choice(now)
+
+    def _handshaking(self) -> float:
+        """Until when the first handshake is waited for; in the past for never."""
+        session = self.engine is not None and self.engine.last_handshake
+        return -math.inf if session or self.stage is not Stage.RELAYED else self._used + HANDSHAKE
+
+    def _say_choice(self, now: float) -> None:
         if self.current is not None and self._say.due(now):
             self.outbox.append((Choice(self.epoch, self.number), self.current.endpoint))
             if self.stage is Stage.PROVING:
@@ -193,8 +154,13 @@ class Chooser(Pair):
                 self._punch.rest(now, LOOK_AGAIN)
                 self.changed, self.since = True, now
             elif now >= self._deadline:
-                current.hold(now, UNPROVEN_HOLD)
-                self._fall("probes pass directly, but no data", now)
+                if self.engine is None or self.engine.last_handshake:
+                    current.hold(now, UNPROVEN_HOLD)
+                    self._fall("probes pass directly, but no data", now)
+                else:
+                    # without any session yet, nothing speaks against the way
+                    current.held_until = now + DEAD_HOLD
+                    self._fall("no handshake yet", now)
         elif self._unanswered_since is not None and now - self._unanswered_since > DOUBT:
             self._choose(current, Stage.PROVING, "sending without receiving: the direct path is tried again", now)
 
@@ -233,6 +199,7 @@ class Chooser(Pair):
     def _choose(self, way: Way, stage: Stage, reason: str, now: float) -> None:
         self.number += 1
         self._use(way, reason, now)
+        self._used = now
         self.stage = stage
         self._chosen = self._heard = False
         self._proof = None
@@ -255,7 +222,7 @@ class Chooser(Pair):
         elif via == self.endpoint:
             if not self._chosen:
                 self._chosen = True
-                self._proof = Proof(now + SETTLE)
+                self._proof = Proof(now)
             self._heard = self._heard or message.heard
             if self.stage is not Stage.PROVING:
                 self._say.stop()
@@ -284,127 +251,6 @@ class Chooser(Pair):
             self._unanswered_since = None
         elif sent > 32 and self._unanswered_since is None and now - self._proven > 2 * DOUBT:
             self._unanswered_since = now
-
-
-class Follower(Pair):
-    """The end with the higher key."""
-
-    def __init__(self, peer: Peer, epoch: int, random: Callable[[int], bytes], now: float) -> None:
-        self._offer: tuple[int, int, Endpoint] | None = None
-        self._lost = Repeat()
-        self._astray = False
-        self._proof: Proof | None = None
-        self._used = now
-        super().__init__(peer, epoch, random, now)
-
-    def hurried(self, now: float) -> bool:
-        """A way that was chosen a moment ago is being proven."""
-        return self._proof is not None and not self._proof.done and now - self._used < 2 * PROOF
-
-    @property
-    def proven(self) -> bool:
-        """A relay, or a direct way that has carried data to here."""
-        return super().proven or (self.current is not None and self._proof is not None and self._proof.done)
-
-    def _leads(self) -> bool:
-        return not self._of(Origin.RELAY)
-
-    def _watch(self, now: float) -> float:
-        lost = self._lost_at()
-        if self.current is not None and lost < math.inf:
-            lost = max(lost, self._silence_of(self.current) + SILENCE)
-        return min(self._lost.at, lost if lost > now else math.inf)
-
-    def _decide(self, now: float) -> None:
-        self._accept(now)
-        current = self.current
-        if current is None:
-            if self.engine is None or self.engine.endpoint is None or now - self._used > ADOPTION:
-                self._relay("", now)
-        elif current.lost(now, hearing=self._hearing()):
-            if self._lost.at == math.inf and self.number:
-                self._lost.start()
-            if now >= self._silence_of(current) + SILENCE:
-                self._relay("the path in use is silent", now)
-        elif not self._astray:
-            self._lost.stop()
-        if self._lost.due(now):
-            self.outbox.extend((Lost(self.epoch, self.number), relay) for relay in self._of(Origin.RELAY))
-
-    def _silence_of(self, way: Way) -> float:
-        """Since when the way in use is silent."""
-        return max(way.heard or 0.0, self._received, self._used)
-
-    def _relay(self, reason: str, now: float) -> None:
-        """Go to the best relay other than the way in use."""
-        relays = [way for way in self._relays(now) if way is not self.current]
-        if not relays or (self.current is not None and self.current.origin is Origin.RELAY and relays[0].lost(now)):
-            return
-        if self.current is not None and self.current.origin is not Origin.RELAY:
-            self._punch.lost(now)
-        self._use(relays[0], reason, now)
-        self._offer = None
-        self._proof = None
-        self._used = now
-        self._astray = self.number > 0
-        if self._astray:
-            self._lost.start()
-
-    def _gone(self, now: float) -> None:
-        self._relay("the relay in use is gone", now)
-
-    def _decided(self, message: Choice | Chosen | Lost, via: Endpoint, now: float) -> None:
-        if not isinstance(message, Choice):
-            return
-        if self._offer is None or message.epoch != self._offer[0] or message.number >= self._offer[1]:
-            self._offer = message.epoch, message.number, via
-        if message.epoch != self._peer_epoch and (way := self._ways.get(via)) is not None:
-            self._ping(way, now)
-
-    def _accept(self, now: float) -> None:
-        """Do what the chooser said last, if it is from its present life, new, and this end has an answer from there."""
-        if self._offer is None or self._offer[0] != self._peer_epoch:
-            return
-        _, number, via = self._offer
-        way = self._ways.get(via)
-        if way is None or number < self.number or (number == self.number and way is not self.current):
-            return
-        if self._astray and number == self.number:
-            return
-        if way.origin is not Origin.RELAY and not way.eligible(now) and way is not self.current:
-            return
-        self._offer = None
-        if number > self.number:
-            self.number = number
-            self._astray = False
-            self._lost.stop()
-            self._use(way, "", now)
-            self._used = now
-            self._proof = Proof(now + SETTLE)
-            if way.origin is not Origin.RELAY:
-                self._punch.rest(now, LOOK_AGAIN)
-        elif self._proof is not None and way.origin is not Origin.RELAY:
-            self._move = way.endpoint
-        self._say_chosen()
-
-    def _say_chosen(self) -> None:
-        if self.endpoint is not None:
-            heard = self._proof is not None and self._proof.done
-            self.outbox.append((Chosen(self.epoch, self.number, heard), self.endpoint))
-
-    def _restarted(self, now: float) -> None:
-        self.number = 0
-        self._astray = False
-        self._lost.stop()
-        self._proof = None
-
-    def _counted(self, now: float) -> None:
-        if self._proof is None or self._proof.done or self.engine is None:
-            return
-        self._proof.take(self.engine.rx_bytes, self.engine.last_handshake, now)
-        if self._proof.done:
-            self.changed, self.since = True, now
-            self._say_chosen()
 
 
 def pair(own_key: bytes, peer: Peer, epoch: int, random: Callable[[int], bytes], now: float) -> Pair:

@@ -1,7 +1,7 @@
 """What both ends of a pair of nodes do alike: know ways to the peer, ping them, trade candidates. No I/O.
 
 Messages (unsealed), engine states and `now` in; `outbox` (message, endpoint), `take_move()` (where the engine's peer
-should point) and `deadline()` out. `tunnel.paths.choice` has the two halves that differ, the chooser and the follower.
+should point) and `deadline()` out. `choice.Chooser` and `follower.Follower` are the two halves that differ.
 
 Invariants: a way that is neither named by an authority (relay binding, the peer's description, its sealed list) nor
 the source of the peer's own sealed ping is never pinged; each origin is capped; only an answer to an own ping, from the
@@ -33,6 +33,12 @@ KEEPALIVES = 64
 
 MAX_WAYS = 48
 """All ways of a pair together; relays are capped by the node's configuration."""
+
+LOOK_AGAIN = 60.0
+"""Seconds between rounds that look for a better direct way than the one in use."""
+
+ADOPTION = 0.3
+"""Seconds that a way the engine used before gets to answer."""
 
 REASSERT = 1.0
 """Seconds that an engine may point elsewhere before it is told again."""

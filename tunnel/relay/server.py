@@ -98,6 +98,7 @@ class RelayServer:
         self._proofs = Rates(rate=20, burst=100)
         self._exchanges = Rates(rate=500, burst=1000)
         self._unknowns = Rates(rate=4, burst=8)
+        self._requests = Rates(rate=50, burst=200)
         self._questions = Rates(rate=20, burst=100)
 
     def receive(self, datagram: bytes, source: Address, now: float) -> None:
@@ -119,7 +120,7 @@ class RelayServer:
             if node.heard + LIFE > now:
                 break
             forwarded = self.table.forwarded(node)
-            if forwarded > node.forwarded:
+            if forwarded != node.forwarded:
                 # its agent may be away; its engine is not
                 node.forwarded = forwarded
                 self.table.hear(node, now)
@@ -199,7 +200,10 @@ class RelayServer:
                 if not node:
                     self._unknown(datagram, source, now)
                 elif self._counts(node, message.number, datagram, now):
-                    self._session(node, message, now)
+                    if self._requests.allow(node.key, now):
+                        self._session(node, message, now)
+                    else:
+                        self.counts.limited += 1
             case _:
                 self.counts.malformed += 1
 
@@ -306,7 +310,12 @@ class RelayServer:
         return False
 
     def _welcome(self, node: Node, message: Prove, now: float) -> None:
-        entries = self._bind(node, message.entries, now)
+        if node.received:
+            # said again: what the node has asked for since stands
+            asked = (entry.peer for entry in message.entries)
+            entries = tuple(self._entry(peer, node.channels[peer]) for peer in asked if peer in node.channels)
+        else:
+            entries = self._bind(node, message.entries, now)
         welcome = Welcome(self._number(node), node.address, entries)
         self.outbox.append((protocol.welcome(welcome, node.keys.relay), node.address))
 

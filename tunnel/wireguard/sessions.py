@@ -22,7 +22,8 @@ from tunnel.wireguard.noise import Initiated, SessionKeys
 from tunnel.wireguard.peer import Peer
 
 AT_ONCE = 5.0
-"""Sessions made within this many seconds of one another, one by each end, come of a collision (REKEY_TIMEOUT)."""
+"""Seconds within which our initiation is answered after we answered the other's, when both began at once
+(REKEY_TIMEOUT). The other way round there is no collision: the other end began anew, for it may have restarted."""
 
 
 class Sessions:
@@ -86,7 +87,7 @@ class Sessions:
             return False
         self._drop(peer.previous)
         peer.next = None
-        if lower and current is not None and current.initiator and abs(current.created - keypair.created) < AT_ONCE:
+        if lower and current is not None and current.initiator and 0 <= current.created - keypair.created < AT_ONCE:
             peer.previous = keypair
             return False
         peer.previous, peer.current = current, keypair

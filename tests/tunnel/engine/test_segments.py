@@ -13,7 +13,7 @@ from scapy.layers.inet import IP, TCP, UDP
 from scapy.layers.inet6 import IPv6
 from scapy.packet import Packet, Raw
 
-from tunnel.engine.segments import Joiner, cut, finish, residue, split
+from tunnel.engine.segments import cut, finish, residue, split
 from tunnel.engine.tun import GSO_NONE, GSO_TCPV4, GSO_TCPV6, LARGEST, NEEDS_CSUM, VNET, VNET_HEADER
 
 FLAGS = {"A": 0x10, "PA": 0x18, "FPA": 0x19, "CA": 0x90, "CPA": 0x98}
@@ -151,79 +151,3 @@ def test_senseless_segments_are_refused(size: int) -> None:
     data[VNET + 32] = 0xF0
     with pytest.raises(ValueError, match="TUN gave"):
         list(cut(data, VNET + 31, bytearray(LARGEST)))
-
-
-class Written:
-    """What a joiner wrote, cut again into packets."""
-
-    def __init__(self) -> None:
-        self.writes: list[bytearray] = []
-        self.joiner = Joiner(lambda view: self.writes.append(bytearray(view)))
-
-    def put(self, packet: bytes) -> None:
-        room = self.joiner.room(len(packet))
-        room[:] = packet
-        self.joiner.take(len(packet))
-
-    def packets(self) -> list[bytes]:
-        found = []
-        for data in self.writes:
-            found += cut_all(data) if data[1] else [bytes(data[VNET:])]
-        return found
-
-
-@pytest.mark.parametrize("version", [4, 6])
-def test_packets_of_a_flow_are_joined_and_come_out_as_they_were(version: int) -> None:
-    packets = reference(version, random.Random(1).randbytes(30_000), 1368, "PA", 2**32 - 2000)
-    written = Written()
-    for packet in packets:
-        written.put(packet)
-    written.joiner.flush()
-    assert len(written.writes) == 1
-    assert written.packets() == packets
-
-
-@given(st.lists(st.integers(0, 9), max_size=60), st.integers(0, 2**32))
-@settings(max_examples=60, deadline=None)
-def test_whatever_is_joined_comes_out_in_order_and_unchanged(choice: list[int], seed: int) -> None:
-    chance = random.Random(seed)
-    flows = [reference(version, bytes(chance.randbytes(12_000)), 1000, "PA", 5) for version in (4, 6)]
-    other = bytes(IP(src="10.7.0.2", dst="10.7.1.9") / UDP(sport=5, dport=6) / Raw(b"x" * 40))
-    damaged = bytearray(flows[0][3])
-    damaged[-1] ^= 1
-    at = [0, 0]
-    written, put = Written(), []
-    for number in choice:
-        if number == 9:
-            written.joiner.flush()
-            continue
-        if number < 8:
-            flow = number % 2
-            packet = flows[flow][at[flow] % len(flows[flow])]
-            at[flow] += 1
-        else:
-            packet = chance.choice([other, bytes(damaged), b"\x45", bytes(60)])
-        put.append(packet)
-        written.put(packet)
-    written.joiner.flush()
-    assert written.packets() == put
-
-
-def test_a_damaged_packet_is_not_joined() -> None:
-    packets = [bytearray(packet) for packet in reference(4, bytes(4000), 1000, "A", 9)]
-    packets[2][60] ^= 1
-    written = Written()
-    for packet in packets:
-        written.put(bytes(packet))
-    written.joiner.flush()
-    assert written.packets() == [bytes(packet) for packet in packets]
-    assert len(written.writes) == 3
-
-
-@given(st.binary(min_size=1, max_size=200))
-def test_garbage_goes_through_a_joiner(garbage: bytes) -> None:
-    written = Written()
-    written.put(garbage)
-    written.put(garbage)
-    written.joiner.flush()
-    assert written.packets() == [garbage, garbage]

@@ -118,7 +118,7 @@ def test_without_loss_frames_are_as_large_as_can_be() -> None:
     assert size.parts == MAX_PARTS
 
 
-@pytest.mark.parametrize(("loss", "least", "most"), [(0.0001, 40, 47), (0.005, 2, 8), (0.05, 1, 1)])
+@pytest.mark.parametrize(("loss", "least", "most"), [(0.0001, 40, 47), (0.005, 4, 16), (0.1, 1, 1)])
 def test_frames_get_smaller_with_loss(loss: float, least: int, most: int) -> None:
     size = FrameSize()
     simulate(loss, 30_000, size)

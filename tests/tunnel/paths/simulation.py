@@ -279,6 +279,7 @@ class Node:
             self._seen(source, Address(host, int(port)))
         elif content.startswith(b"data"):
             self.rx += datagram.size
+            self.handshake = self.handshake or self.world.now
             if not self.pair.chooser:
                 self.at = Endpoint(source.host, source.port, datagram.channel)
             if content[4:] == b"echo":

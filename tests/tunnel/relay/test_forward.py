@@ -250,8 +250,8 @@ def test_probes_among_trains_reach_the_raw_socket(net: Net, relay: str) -> None:
     assert line(c) == "up 203.0.113.2 40003"
     bound = line(c).split()
     assert line(d).split() == bound
-    for number in range(60):
-        assert line(d) == f"probe {100 + number} {PUBLIC} 20006"
+    # a sender that moves to the other processor meanwhile may have two of them change places
+    assert {line(d) for _ in range(60)} == {f"probe {100 + number} {PUBLIC} 20006" for number in range(60)}
 
 
 ASK = f"""

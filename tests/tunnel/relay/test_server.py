@@ -160,6 +160,29 @@ def test_replayed_and_forged_messages_of_a_session_count_for_nothing() -> None:
     assert not relay.outbox
 
 
+def test_a_proof_replayed_later_in_a_session_binds_nothing() -> None:
+    relay = server()
+    proved, keys = proof(challenged(relay), entries=(Entry(b"p" * 32, 0, State.WANTED),))
+    relay.receive(proved, SOURCE, 100.1)
+    gone = protocol.Channels(1, (Entry(b"p" * 32, 0, State.GONE),))
+    relay.receive(protocol.channels(Kind.BIND, gone, keys.node), SOURCE, 100.2)
+    relay.outbox.clear()
+    relay.receive(proved, SOURCE, 100.3)
+    welcome = answer(relay)
+    assert isinstance(welcome, protocol.Welcome)
+    assert not welcome.entries
+    assert not relay.table.channels
+
+
+def test_requests_of_a_node_are_limited() -> None:
+    relay = server()
+    _, keys = registered(relay)
+    for number in range(1, 1001):
+        relay.receive(protocol.sign(Kind.KEEPALIVE, Sign(number), keys.node), SOURCE, 101.0)
+    assert len(relay.outbox) == 200
+    assert relay.counts.limited == 800
+
+
 def test_a_new_key_at_an_address_takes_the_place_of_the_old() -> None:
     world = World(1)
     a = world.host("a")

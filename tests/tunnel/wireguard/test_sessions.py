@@ -68,7 +68,7 @@ class Walk(RuleBasedStateMachine):
             return
         before = (peer.current, peer.previous, peer.next)
         current = peer.current
-        collision = current is not None and current.initiator and abs(current.created - keypair.created) < AT_ONCE
+        collision = current is not None and current.initiator and 0 <= current.created - keypair.created < AT_ONCE
         promoted = self.sessions.confirmed(keypair, lower=lower)
         after = (peer.current, peer.previous, peer.next)
         if role != "next":
@@ -101,3 +101,12 @@ class Walk(RuleBasedStateMachine):
 
 
 TestWalk = Walk.TestCase
+
+
+def test_an_end_that_restarts_at_once_is_followed() -> None:
+    """The other end answered our initiation, then lost its keys and began anew: no collision, whoever is lower."""
+    sessions, peer = Sessions(random.Random(1).randbytes), Peer(b"k" * 32, bytes(32))
+    first = sessions.completed(peer, KEYS, sessions.new_index(), 1, 100.0)
+    second = sessions.answered(peer, KEYS, sessions.new_index(), 2, 100.2)
+    assert sessions.confirmed(second, lower=True)
+    assert (peer.current, peer.previous) == (second, first)

@@ -1,0 +1,322 @@
+"""The demo's topology with the product's processes running, to measure in: two sites behind NAT, and the cloud.
+
+Besides the examples, pods to call from and to call (`answer.py`, iperf3), and a way through the same routers without
+the mesh: a port forward on router-a and on its node, masquerading on b1, all in tables of the benchmark's own, so that
+every figure has beside it what the routers alone give.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from bench import answer, call
+from e2e.lab.namespaces import Bed, BedError, Space
+from e2e.lab.routers import Nat
+from e2e.lab.topology import RESOLVER, ROOT, WAN_ADDRESS, Node, Topology
+from e2e.lab.workloads import IMAGE, Cluster, Object, Pod, Workloads
+from edgemesh import status
+
+NAMESPACE = "bench"
+ORDERS = "orders.shop.svc.cluster.local"
+HTTP_PORT, WORD_PORT, STREAM_PORT, UDP_PORT, IPERF_PORT = 8080, 8081, 8079, 7, 5201
+"""The same by service and by port forward."""
+ECHO_TARGET = 7007
+LOOK = 0.005
+"""Seconds between two looks at a condition."""
+
+SERVICES, ENDPOINTS = 1000, 3
+"""What a large cluster has."""
+
+Place = tuple[str, int]
+
+
+def manifest(name: str, node: str, command: Sequence[str], ports: Sequence[int] = ()) -> Object:
+    """A Pod of the benchmark's own."""
+    listed = [{"containerPort": port} for port in ports]
+    container = {"name": "main", "image": IMAGE, "command": list(command), "ports": listed}
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": name, "namespace": NAMESPACE, "labels": {"app": name}},
+        "spec": {"nodeName": node, "containers": [container]},
+    }
+
+
+def service(name: str, ports: Sequence[int], selector: str = "") -> Object:
+    """A Service of the benchmark's own; without a selector its endpoints are said apart."""
+    listed = [{"name": f"p{port}", "port": port} for port in ports]
+    spec = {"ports": listed, **({"selector": {"app": selector}} if selector else {})}
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": name, "namespace": NAMESPACE},
+        "spec": spec,
+    }
+
+
+def endpoints(name: str, port: int, addresses: Sequence[str]) -> Object:
+    """The EndpointSlice of a service that has no selector."""
+    return {
+        "apiVersion": "discovery.k8s.io/v1",
+        "kind": "EndpointSlice",
+        "metadata": {
+            "name": f"{name}-1",
+            "namespace": NAMESPACE,
+            "labels": {"kubernetes.io/service-name": name},
+        },
+        "addressType": "IPv4",
+        "endpoints": [{"addresses": [address], "conditions": {"ready": True}} for address in addresses],
+        "ports": [{"name": f"p{port}", "protocol": "TCP", "port": port}],
+    }
+
+
+def many(node: Node) -> None:
+    """Put `SERVICES` services of `ENDPOINTS` endpoints each into a node's manifests, a file each."""
+    for number in range(SERVICES):
+        name = f"service-{number}"
+        addresses = [f"10.{200 + place}.{number >> 8}.{number & 255}" for place in range(ENDPOINTS)]
+        items = [service(name, [80]), endpoints(name, 80, addresses)]
+        node.write_manifest(f"many-{number}.yaml", yaml.dump_all(items, Dumper=yaml.CSafeDumper))
+
+
+class Sites:
+    """A bed with everything in it up: every node healthy, the two sites on a direct path."""
+
+    def __init__(self, bed: Bed, folder: Path) -> None:
+        self.logs = folder / "logs"
+        self.logs.mkdir()
+        self.topology = Topology(bed, self.logs, Nat.PORT_RESTRICTED, Nat.PORT_RESTRICTED)
+        self.workloads = Workloads(self.topology, Cluster(self.topology, folder / "cluster"))
+        self.cluster = self.workloads.cluster
+        self.keys: dict[str, str] = {}
+
+    def start(self) -> None:
+        """Bring all up, and wait until it is."""
+        self.cluster.publish_nodes()
+        for node in self.topology:
+            item = yaml.safe_load((self.cluster.directory / f"meshnode-{node.name}.yaml").read_text())
+            self.keys[node.name] = base64.b64decode(item["spec"]["publicKey"]).hex()
+        for node in self.topology:
+            node.start_services()
+        examples = self.workloads.schedule(sorted((ROOT / "examples").glob("*.yaml")))
+        server = self.pod_of("orders", "shop").node.name
+        for item in (
+            manifest("call", "b1", ["sleep", "infinity"]),
+            manifest("call-a2", "a2", ["sleep", "infinity"]),
+            manifest("answer", server, answering("answer"), [STREAM_PORT, WORD_PORT]),
+            manifest("iperf", server, ["iperf3", "-s"], [IPERF_PORT]),
+        ):
+            examples += self._schedule(item)
+        self.workloads.run(examples)
+        self.cluster.publish(service("answer", [STREAM_PORT, WORD_PORT], "answer"))
+        self.cluster.publish(service("iperf", [IPERF_PORT], "iperf"))
+        self._forward()
+        wait("all nodes healthy", lambda: all(self.status(node.name) for node in self.topology), 20)
+        self.wait_path("b1", "a1", "direct", 15)
+        wait("a call by name", lambda: self.address(f"answer.{NAMESPACE}.svc.cluster.local"), 5)
+
+    def _schedule(self, item: Object) -> list[Pod]:
+        file = self.logs / f"{item['metadata']['name']}.yaml"
+        file.write_text(yaml.safe_dump(item))
+        return self.workloads.schedule([file])
+
+    def run_pod(self, item: Object) -> Pod:
+        """Run a Pod of the benchmark's own, everywhere known."""
+        pods = self._schedule(item)
+        self.workloads.run(pods)
+        return pods[0]
+
+    def _forward(self) -> None:
+        """The way through the routers without the mesh."""
+        orders, answer = self.pod_of("orders", "shop"), self.pod_of("answer")
+        echo, iperf = self.pod_of("echo-udp", "shop"), self.pod_of("iperf")
+        node = orders.node
+        router = self.topology.routers[node.place.zone]
+        ports = f"{{ {HTTP_PORT}, {WORD_PORT}, {STREAM_PORT}, {IPERF_PORT} }}"
+        _load(
+            router,
+            "forward",
+            "nat hook prerouting priority dstnat",
+            f'iifname "wan" tcp dport {ports} dnat to {node.place.address}',
+            f'iifname "wan" udp dport {UDP_PORT} dnat to {echo.node.place.address}',
+        )
+        router.run('nft insert rule ip router forward iifname "wan" ct status dnat accept')
+        for place in {node.name, echo.node.name}:
+            _load(
+                self.node(place).space,
+                "forward",
+                "nat hook prerouting priority dstnat",
+                f'iifname "eth0" tcp dport {HTTP_PORT} dnat to {orders.address}',
+                f'iifname "eth0" tcp dport {{ {WORD_PORT}, {STREAM_PORT} }} dnat to {answer.address}',
+                f'iifname "eth0" tcp dport {IPERF_PORT} dnat to {iperf.address}',
+                f'iifname "eth0" udp dport {UDP_PORT} dnat to {echo.address}:{ECHO_TARGET}',
+            )
+        b1 = self.node("b1")
+        masquerade = f'oifname "eth0" ip saddr {b1.place.pod_range} masquerade'
+        _load(b1.space, "out", "nat hook postrouting priority srcnat", masquerade)
+
+    def drop_direct(self) -> None:
+        """Silently drop what the tunnels of site A and B send to each other; the way without the mesh stays open."""
+        one, other = WAN_ADDRESS.values()
+        rules = (
+            f"ip saddr {source} ip daddr {target} udp {end} != {UDP_PORT} drop"
+            for source, target, end in ((one, other, "sport"), (other, one, "dport"))
+        )
+        _load(self.topology.internet, "weather", "filter hook forward priority filter", *rules)
+
+    def open_direct(self) -> None:
+        """Nothing is dropped; returns when site B has a direct path again."""
+        _load(self.topology.internet, "weather", "filter hook forward priority filter")
+        self.wait_path("b1", self.pod_of("orders", "shop").node.name, "direct", 15)
+
+    # asking
+
+    def node(self, name: str) -> Node:
+        return self.topology.nodes[name]
+
+    def pod_of(self, name: str, namespace: str = NAMESPACE) -> Pod:
+        return self.workloads.pod(name, namespace)
+
+    def status(self, name: str) -> status.Status | None:
+        """What a node's agent says; None unless it is healthy."""
+        try:
+            answer = status.ask(self.node(name).space.path("/run/edgemesh/agent.sock"))
+        except (status.StatusError, OSError):
+            return None
+        return answer if answer.healthy else None
+
+    def path(self, source: str, target: str) -> str:
+        """The path from one node to another, as its agent has it."""
+        answer = self.status(source)
+        return next((peer.path for peer in answer.peers if peer.name == target), "none") if answer else "none"
+
+    def wait_path(self, source: str, target: str, path: str, patience: float = 10) -> float:
+        """Until the path is of that kind; the time of CLOCK_MONOTONIC when it was."""
+        return wait(f"{source} to {target} {path}", lambda: self.path(source, target) == path, patience)
+
+    def wait_services(self, name: str) -> float:
+        """Until a node serves all of `many`; the time of CLOCK_MONOTONIC when it did."""
+
+        def served() -> bool:
+            said = self.status(name)
+            return said is not None and said.services.backends >= SERVICES * ENDPOINTS
+
+        return wait(f"{SERVICES} services on {name}", served, 30)
+
+    def endpoint(self, source: str, target: str) -> str:
+        """Where a node's engine sends to another, as its control socket has it; empty where nowhere."""
+        path = str(self.node(source).space.path("/run/wireguard/edgemesh-wg.sock"))
+        with socket.socket(socket.AF_UNIX) as asking:
+            asking.connect(path)
+            asking.sendall(b"get=1\n\n")
+            answer = b""
+            while b"errno=" not in answer or not answer.endswith(b"\n\n"):
+                answer += asking.recv(1 << 16)
+        of = ""
+        for line in answer.decode().splitlines():
+            key, _, value = line.partition("=")
+            if key == "public_key":
+                of = value
+            elif key == "endpoint" and of == self.keys[target]:
+                return value
+        return ""
+
+    def address(self, name: str, caller: str = "call") -> str:
+        """A service's cluster IP, as the resolver of the caller's node answers."""
+        node = self.pod_of(caller).node
+        said = node.space.run(["dig", "+short", "+tries=1", "+time=1", f"@{RESOLVER}", name], check=False).stdout
+        return said.strip() if said[:1].isdigit() else ""
+
+    def outer(self, pod: Pod) -> str:
+        """The address of the router before a pod's node."""
+        return WAN_ADDRESS[pod.node.place.zone]
+
+    # calling
+
+    def call(self, what: str, places: Sequence[Place], rounds: int, pod: Pod | None = None, **how: Any) -> Any:
+        """Run a measurement of `call.py` in a pod: a list for each place, a figure for each round."""
+        space = (pod or self.pod_of("call")).space
+        assert space
+        order = json.dumps({"places": places, "rounds": rounds, **how})
+        table = json.loads(space.run(calling(what, order), timeout=120).stdout)
+        return [list(side) for side in zip(*table, strict=True)]
+
+    @contextmanager
+    def telling(self, what: str, pod: Pod, **how: object) -> Iterator[Callable[[], Any]]:
+        """Begin one of the two of `call.py` that tell as they go: a function that waits for what is told next."""
+        assert pod.space
+        process = pod.space.popen(calling(what, json.dumps(how)), stdin=subprocess.PIPE)
+        assert process.stdin
+        assert process.stdout
+        try:
+            if process.stdout.readline() != "ready\n":
+                raise BedError(f"{pod.name}: the client does not start")
+            process.stdin.write("go\n")
+            process.stdin.flush()
+            out = process.stdout
+            yield lambda: json.loads(out.readline() or "null")
+        finally:
+            process.kill()
+            process.wait()
+
+    def stop(self, *names: str) -> None:
+        """End all processes of nodes."""
+        for name in names:
+            for process in self.node(name).services:
+                self.node(name).stop(process)
+
+
+def _load(space: Space, chain: str, kind: str, *rules: str) -> None:
+    """Load a chain of that type, and nothing else, into a table of the benchmark's own."""
+    body = "\n".join(rules)
+    text = f"table ip bench\ndelete table ip bench\ntable ip bench {{\nchain {chain} {{\ntype {kind}\n{body}\n}}\n}}\n"
+    space.run(["nft", "-f", "-"], input=text)
+
+
+@contextmanager
+def sites() -> Iterator[Sites]:
+    """Everything up; ended afterwards. A failure carries the last lines of all logs."""
+    with tempfile.TemporaryDirectory(prefix="edgemesh-bench-") as name, Bed() as bed:
+        built = Sites(bed, Path(name))
+        try:
+            built.start()
+            yield built
+        except BedError as error:
+            raise BedError(f"{error}\n{last_lines(built.logs)}") from error
+
+
+def last_lines(logs: Path, count: int = 3) -> str:
+    """The ends of all logs that have any."""
+    ends = {log.name: log.read_text(errors="replace").splitlines()[-count:] for log in sorted(logs.glob("*.log"))}
+    return "\n".join("\n".join([f"{name}:", *lines]) for name, lines in ends.items() if lines)
+
+
+def answering(word: str) -> list[str]:
+    """The command of a pod that answers with a word."""
+    return ["python3", *answer.COMMAND[1:], word, str(STREAM_PORT), str(WORD_PORT)]
+
+
+def calling(what: str, order: str) -> list[str]:
+    """The command of a client."""
+    return [*call.COMMAND, what, order]
+
+
+def wait(what: str, condition: Callable[[], object], patience: float) -> float:
+    """Until a condition holds; the time of CLOCK_MONOTONIC when it did. Raises BedError when patience ends."""
+    until = time.monotonic() + patience
+    while not condition():
+        if time.monotonic() > until:
+            raise BedError(f"{what}: not within {patience:g} s")
+        time.sleep(LOOK)
+    return time.monotonic()
