@@ -149,7 +149,7 @@ def test_units_give_the_rights_that_are_needed(host: Host) -> None:
     until(lambda: host.status().get("healthy"), 20, "healthy", lambda: [each.said for each in roles.values()])
     roles["relay"].says("relaying on")
     assert host.space.run("wg show edgemesh-wg listen-port").stdout.strip() in host.mesh_node()
-    for role in roles.values():
-        role.signal(signal.SIGTERM)
-        assert role.ends() == 0, role.said
-        assert "Traceback" not in role.said
+    for process in roles.values():
+        process.signal(signal.SIGTERM)
+        assert process.ends() == 0, process.said
+        assert "Traceback" not in process.said
