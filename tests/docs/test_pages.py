@@ -2,6 +2,8 @@
 
 import re
 import shlex
+import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -46,6 +48,14 @@ def test_units_start_what_there_is(unit: Path) -> None:
     assert (env, program) == ("/usr/bin/env", "edgemesh")
     assert words[0] in unit.name
     cli.parser().parse_args(words)
+
+
+def test_systemd_takes_the_units() -> None:
+    verify = shutil.which("systemd-analyze")
+    if not verify:
+        pytest.skip("no systemd here")
+    done = subprocess.run([verify, "verify", "--man=no", *map(str, UNITS)], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.mark.parametrize(

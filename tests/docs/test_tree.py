@@ -49,7 +49,10 @@ def pinned() -> dict[str, str]:
 def project() -> dict[str, list[str]]:
     """All that pyproject.toml asks for, by extra; "" is what the program itself needs."""
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    wanted: dict[str, list[str]] = {"": settings["project"]["dependencies"], "build": settings["build-system"]["requires"]}
+    wanted: dict[str, list[str]] = {
+        "": settings["project"]["dependencies"],
+        "build": settings["build-system"]["requires"],
+    }
     wanted.update(settings["project"]["optional-dependencies"])
     return wanted
 
