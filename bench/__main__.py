@@ -15,7 +15,7 @@ from rich.console import Console
 
 from bench.report import Report
 
-NAMES = ("dns", "service", "tunnel")
+NAMES = ("dns", "service", "tunnel", "paths", "memory")
 
 
 def main(arguments: Sequence[str]) -> int:

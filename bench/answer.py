@@ -5,10 +5,14 @@ What comes to the stream port is read to its end and answered with its length (8
 to any other port gets WORD and is closed.
 """
 
+import os
 import select
 import socket
 import sys
 import threading
+
+COMMAND = (sys.executable, "-I", "-S", os.path.abspath(__file__))
+"""How to run this."""
 
 
 def take(one: socket.socket) -> None:

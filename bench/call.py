@@ -11,11 +11,13 @@ address and port).
     keep_alive     {count}                      µs of the middle one of so many HTTP requests over one connection
     ping           {size, count}                µs of the middle one of so many UDP round trips
 
-Two begin at a line on standard input and tell as they go, in lines of JSON with times of CLOCK_MONOTONIC:
+Three begin at a line on standard input and tell as they go, in lines of JSON with times of CLOCK_MONOTONIC:
 
-    first          {name, server, port}         asks for a name, then by HTTP, again and again until both are answered; \
-without a port, a name is all
+    first          {name, server, port}         asks for a name, then by HTTP, again and again until both are answered
+                                                (without a port a name is all)
     follow         {address, port}              connects again and again, and tells each new word that answers
+    watch          {place, path, size}          reads a long HTTP body: the longest gap between two reads (ms), bytes
+                                                that did not come or are not what the server of `examples/` sends
 """
 
 import json
@@ -25,7 +27,10 @@ import socket
 import struct
 import sys
 import time
+from collections.abc import Callable
 
+COMMAND = (sys.executable, "-I", "-S", os.path.abspath(__file__))
+"""How to run this."""
 RESET = struct.pack("ii", 1, 0)
 BLOCK = bytes(1 << 20)
 PATIENCE = 10.0
@@ -132,12 +137,17 @@ def _some(one: socket.socket, buffer: memoryview) -> bytes:
     return bytes(buffer[:got])
 
 
+MEASURES: dict[str, Callable[..., object]] = {
+    each.__name__: each for each in (stream, connections, download, keep_alive, ping)
+}
+
+
 def in_turn(what: str, places: list[Place], rounds: int, **how: object) -> None:
-    run = {each.__name__: each for each in (stream, connections, download, keep_alive, ping)}[what]
+    """Measure all places so often, every other round the other way round."""
     table = []
     for number in range(rounds):
         order = list(range(len(places)))[:: -1 if number % 2 else 1]
-        figures = {index: run(tuple(places[index]), **how) for index in order}
+        figures = {index: MEASURES[what]((places[index][0], places[index][1]), **how) for index in order}
         table.append([figures[index] for index in range(len(places))])
     print(json.dumps(table))
 
@@ -163,7 +173,10 @@ def first(name: str, server: str, port: int) -> None:
                 time.sleep(ASK_AGAIN)
     named = time.monotonic()
     answered = bool(address and port) and _call((address, port), until)
-    print(json.dumps({"named": named if address else None, "answered": time.monotonic() if answered else None}), flush=True)
+    print(
+        json.dumps({"named": named if address else None, "answered": time.monotonic() if answered else None}),
+        flush=True,
+    )
 
 
 def _call(place: Place, until: float) -> bool:
@@ -210,13 +223,40 @@ def follow(address: str, port: int) -> None:
         time.sleep(0.001)
 
 
+def watch(place: Place, path: str, size: int) -> None:
+    pattern = bytes(range(251)) * 4200
+    buffer = memoryview(bytearray(1 << 19))
+    with socket.create_connection((place[0], place[1]), PATIENCE) as one:
+        one.sendall(f"GET {path} HTTP/1.1\r\nHost: bench\r\n\r\n".encode())
+        head = b""
+        while b"\r\n\r\n" not in head:
+            head += _some(one, buffer)
+        position, wrong = len(head.partition(b"\r\n\r\n")[2]), 0
+        gap, last = 0.0, time.monotonic()
+        while position < size:
+            try:
+                got = one.recv_into(buffer)
+            except OSError:
+                break
+            if not got:
+                break
+            now = time.monotonic()
+            gap, last = max(gap, now - last), now
+            first = position % 251
+            wrong += got * (buffer[:got] != pattern[first : first + got])
+            position += got
+    lost = size - position + wrong
+    print(json.dumps({"ended": time.monotonic(), "gap": gap * 1e3, "lost": lost}), flush=True)
+
+
 def main() -> None:
     what, how = sys.argv[1], json.loads(sys.argv[2])
-    if what not in ("first", "follow"):
+    telling: dict[str, Callable[..., None]] = {"first": first, "follow": follow, "watch": watch}
+    if what not in telling:
         return in_turn(what, **how)
     print("ready", flush=True)
     sys.stdin.readline()
-    {"first": first, "follow": follow}[what](**how)
+    telling[what](**how)
     os._exit(0)
 
 

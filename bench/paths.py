@@ -12,6 +12,9 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
+
+import yaml
 
 from bench import starts
 from bench.report import Cell, Report, Target, at_least, at_most, machine
@@ -33,16 +36,19 @@ from bench.sites import (
     sites,
     wait,
 )
-from e2e.lab.caller import Caller
 from e2e.lab.namespaces import BedError
 from e2e.lab.topology import CLOUD
+from e2e.lab.workloads import file_name
 
 SIZE = 4 << 20
 IN_FLIGHT = 16
 DATAGRAM = 100
-MOVES_QUICK, MOVES = 9, 21
-ENDLESS = 1 << 40
-PATTERN_PATIENCE = 5.0
+SLOW, FAST = 3 << 20, 768 << 20
+"""Bytes of the downloads that the path is dropped amid: each a few seconds long."""
+AMID = 0.7
+"""Seconds into them when it is."""
+SETTLE = 0.2
+"""Seconds between an endpoint's arrival and its next move."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,20 +59,22 @@ class Figures:
     downloads: int
     requests: int
     seconds: float
+    drops: int
     starts: int
     moves: int
 
 
-QUICK = Figures(rounds=3, downloads=5, requests=300, seconds=0.7, starts=1, moves=MOVES_QUICK)
-FULL = Figures(rounds=5, downloads=15, requests=2000, seconds=3.0, starts=5, moves=MOVES)
+QUICK = Figures(rounds=3, downloads=5, requests=300, seconds=0.7, drops=1, starts=1, moves=9)
+FULL = Figures(rounds=5, downloads=15, requests=2000, seconds=3.0, drops=5, starts=5, moves=31)
 
 
 class Run:
     """The rows and targets as they come about."""
 
-    def __init__(self, built: Sites, figures: Figures, say: Callable[[str], None]) -> None:
+    def __init__(self, built: Sites, quick: bool, say: Callable[[str], None]) -> None:
         self.sites = built
-        self.figures = figures
+        self.quick = quick
+        self.figures = QUICK if quick else FULL
         self.say = say
         self.rows: list[dict[str, Cell]] = []
         self.targets: list[Target] = []
@@ -78,7 +86,7 @@ class Run:
         self.rows.append({"what": what, "here": round(here, 1), "raw": raw and round(raw, 1), "EdgeMesh": peer})
         self.say(f"{what}: {here:,.1f}" + (f"; the routers alone {raw:,.1f}" if raw else ""))
 
-    def median(self, what: str, name: str, port: int, rounds: int = 0, **how: object) -> tuple[float, float]:
+    def median(self, what: str, name: str, port: int, rounds: int = 0, **how: Any) -> tuple[float, float]:
         """Median of a measurement of `call.py`, through the mesh and without it."""
         places = self._places(name, port)
         ours, raw = self.sites.call(what, places, rounds or self.figures.rounds, **how)
@@ -107,7 +115,8 @@ class Run:
         ours, raw = self.median("ping", name, UDP_PORT, size=DATAGRAM, count=figures.requests)
         self.row("direct: UDP 100 B there and back, p50, µs", ours, raw, 417)
         self.targets.append(at_most("direct: UDP 100 B there and back, p50", round(ours), 250, " µs"))
-        self.row("direct: iperf3, Gbit/s", *self.iperf())
+        if not self.quick:
+            self.row("direct: iperf3, Gbit/s", *self.iperf())
 
     def connections(self) -> None:
         """New connections, from a pod that has made none before, with the ports and the reuse that clients have."""
@@ -130,8 +139,19 @@ class Run:
         client = self.sites.pod_of("call").space
         assert client
         for number in range(self.figures.rounds):
-            for address, port in self._places(f"iperf.{NAMESPACE}.svc.cluster.local", IPERF_PORT)[:: 1 - number % 2 * 2]:
-                command = ["iperf3", "-J", "-c", address, "-p", str(port), "-t", str(max(1, round(self.figures.seconds)))]
+            for address, port in self._places(f"iperf.{NAMESPACE}.svc.cluster.local", IPERF_PORT)[
+                :: 1 - number % 2 * 2
+            ]:
+                command = [
+                    "iperf3",
+                    "-J",
+                    "-c",
+                    address,
+                    "-p",
+                    str(port),
+                    "-t",
+                    str(max(1, round(self.figures.seconds))),
+                ]
                 said = json.loads(client.run(command).stdout)
                 found.setdefault(address, []).append(said["end"]["sum_received"]["bits_per_second"] / 1e9)
         raw = found.pop(self.outer)
@@ -139,11 +159,148 @@ class Run:
 
     def relayed(self) -> None:
         """The same over the relay; the direct path is dropped."""
-        ours, raw = self.median(
-            "download", ORDERS, HTTP_PORT, self.figures.downloads, path=f"/bytes/{SIZE}", size=SIZE
-        )
+        ours, raw = self.median("download", ORDERS, HTTP_PORT, self.figures.downloads, path=f"/bytes/{SIZE}", size=SIZE)
         self.row("relayed: 4 MiB by HTTP, ms", ours, raw, 73)
         self.targets.append(at_most("relayed: 4 MiB by HTTP", round(ours, 1), 25, " ms"))
         ours, raw = self.iperf()
         self.row("relayed: iperf3, Gbit/s", ours, raw, 0.52)
         self.targets.append(at_least("relayed: iperf3", round(ours, 2), 2, " Gbit/s"))
+
+    # when things break
+
+    def dropped(self, what: str, path: str, size: int) -> tuple[float, float, int]:
+        """Drop the direct path silently, both ways, amid a download, and leave it so: ms, ms, bytes."""
+        place = self._places(ORDERS, HTTP_PORT)[0]
+        relay = self.sites.topology.outer_address(CLOUD.name)
+        a1, b1 = self.orders.node.name, "b1"
+
+        def over_relay() -> bool:
+            return all(self.sites.endpoint(*way).startswith(relay) for way in ((a1, b1), (b1, a1)))
+
+        with self.sites.telling(
+            "watch", self.sites.pod_of("call"), place=place, path=f"{path}/{size}", size=size
+        ) as told:
+            time.sleep(AMID)
+            began = time.monotonic()
+            self.sites.drop_direct()
+            relayed = (wait("the path is relayed", over_relay, 10) - began) * 1e3
+            said = told()
+        if not said:
+            raise BedError(f"the download of {path} does not end")
+        if said["ended"] < began:
+            raise BedError(f"the download of {path} was over before the path was dropped")
+        self.say(f"dropped amid {what}: relayed after {relayed:.0f} ms, longest gap {said['gap']:.0f} ms")
+        return relayed, said["gap"], said["lost"]
+
+    def drops(self) -> None:
+        """Amid a slow and amid a fast download; the path stays dropped at the end."""
+        kinds = (("a download at 1 MiB/s", "/slow", SLOW), ("a download at full speed", "/bytes", FAST))
+        worst: list[tuple[float, float]] = []
+        lost = 0
+        for what, path, size in kinds:
+            found = []
+            for _ in range(self.figures.drops):
+                self.sites.open_direct()
+                found.append(self.dropped(what, path, size))
+            relayed, gap = (statistics.median(each[index] for each in found) for index in (0, 1))
+            lost += sum(each[2] for each in found)
+            self.row(f"direct path dropped amid {what}: on the relay after, ms", relayed)
+            self.row(f"direct path dropped amid {what}: longest gap between two reads, ms", gap)
+            worst.append((relayed, gap))
+        self.row("direct path dropped: bytes lost", lost)
+        relayed, gap = (max(each[index] for each in worst) for index in (0, 1))
+        self.targets.append(at_most("direct path dropped: on the relay after", round(relayed), 1000, " ms"))
+        self.targets.append(at_most("direct path dropped: longest gap between two reads", round(gap), 2000, " ms"))
+        self.targets.append(at_most("direct path dropped: bytes lost", lost, 0))
+
+    # starts
+
+    def start(self) -> None:
+        """From nothing, at site B, at both sites, and in the LAN with the cloud gone."""
+        server = self.orders.node.name
+        self.sites.open_direct()
+        warm = self.times("peer up", lambda: starts.start(self.sites, "b1", call="call"))
+        cold = self.times("both cold", lambda: starts.start(self.sites, "b1", server, call="call"))
+        self.sites.topology.cut_off(CLOUD.name)
+        neighbour = "a2" if server == "a1" else "a1"
+        lan = self.times("LAN, cloud gone", lambda: starts.start(self.sites, neighbour, call=f"call-{neighbour}"))
+        self.sites.topology.plug_in(CLOUD.name)
+        for what, found, peer, bound in (
+            ("first call, peer up", warm, 460, 400),
+            ("first call, both cold", cold, 60_000, 1000),
+            ("first call in the LAN, relay down", lan, 60_000, 1000),
+        ):
+            self.row(f"exec to the first answer to a name; {what}, ms", _median(found, "named"))
+            called = _median(found, "called")
+            self.row(f"exec to the {what}, ms", called, peer=peer)
+            self.targets.append(at_most(f"exec to the {what}", round(called), bound, " ms"))
+        direct = [_median(found, "direct") for found in (warm, cold)]
+        self.row("exec to the direct path, peer up, ms", direct[0])
+        self.row("exec to the direct path, both cold, ms", direct[1])
+        self.targets.append(at_most("exec to the direct path", round(max(direct)), 2000, " ms"))
+
+    def times(self, what: str, start: Callable[[], starts.Start]) -> list[starts.Start]:
+        """Start so many times."""
+        found = []
+        for _ in range(self.figures.starts):
+            found.append(one := start())
+            self.say(f"{what}: named {one.named:.0f} ms, called {one.called:.0f} ms, {one.path} {one.direct:.0f} ms")
+        return found
+
+    # many services
+
+    def many(self) -> None:
+        """1,000 services at site B: an endpoint moves; the resolver starts; the node starts."""
+        pods = [
+            self.sites.run_pod(manifest(name, self.orders.node.name, answering(name), [WORD_PORT]))
+            for name in ("here", "there")
+        ]
+        began = time.monotonic()
+        many(self.sites.node("b1"))
+        self.sites.cluster.publish(service("moving", [WORD_PORT]))
+        self.sites.cluster.publish(endpoints("moving", WORD_PORT, [pods[0].address]))
+        served = (self.sites.wait_services("b1") - began) * 1e3
+        self.row(f"{SERVICES} new files of services until all are served, ms", served)
+        found = self.moves([pod.address for pod in pods])
+        self.row("manifest renamed to new connections reaching the new endpoint, ms", found, peer=31)
+        self.targets.append(at_most("manifest renamed to new connections", round(found, 1), 20, " ms"))
+        answers = [starts.resolver(self.sites, "b1", "call") for _ in range(max(3, self.figures.starts))]
+        self.row("exec of the resolver to its first answer, ms", statistics.median(answers), peer=190)
+        self.targets.append(at_most("exec of the resolver", round(statistics.median(answers)), 150, " ms"))
+        large = self.times(f"{SERVICES} services", lambda: starts.start(self.sites, "b1", call="call"))
+        self.row(f"exec to the first call, peer up, {SERVICES} services, ms", _median(large, "called"), peer=14_000)
+
+    def moves(self, addresses: list[str]) -> float:
+        """Milliseconds, median, from an endpoint's manifest renamed into place to connections that reach the new one."""
+        address = self.sites.address(f"moving.{NAMESPACE}.svc.cluster.local")
+        node = self.sites.node("b1")
+        texts = [yaml.dump(endpoints("moving", WORD_PORT, [each]), Dumper=yaml.CSafeDumper) for each in addresses]
+        times: list[float] = []
+        with self.sites.telling("follow", self.sites.pod_of("call"), address=address, port=WORD_PORT) as told:
+            told()
+            for number in range(self.figures.moves):
+                time.sleep(SETTLE)
+                name = file_name(endpoints("moving", WORD_PORT, []))
+                began = time.monotonic()
+                node.write_manifest(name, texts[(number + 1) % 2])
+                times.append((told()["at"] - began) * 1e3)
+        self.say(f"an endpoint moved {len(times)} times: {min(times):.1f} to {max(times):.1f} ms")
+        return statistics.median(times)
+
+
+def _median(found: list[starts.Start], of: str) -> float:
+    values: list[float] = [getattr(each, of) for each in found]
+    return statistics.median(values)
+
+
+def measure(quick: bool, say: Callable[[str], None]) -> Report:
+    """All of it, on one bed."""
+    say("the sites come up")
+    with sites() as built:
+        run = Run(built, quick, say)
+        run.direct()
+        run.drops()
+        run.relayed()
+        run.start()
+        run.many()
+    return Report("paths", machine(), run.rows, run.targets)

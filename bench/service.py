@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from bench import answer, call
 from bench.report import Cell, Report, at_least, machine
 from e2e.lab.namespaces import Bed, BedError, Space
 
@@ -62,90 +63,6 @@ proxy.close()
 print(json.dumps({"load": loaded * 1e3, "change": statistics.median(changes) * 1e6, "worst": max(changes) * 1e6}))
 """
 
-ANSWER = """
-import select, socket, sys, threading
-stream_port, *ports = map(int, sys.argv[1:])
-
-def take(one):
-    buffer, total = bytearray(1 << 20), 0
-    while size := one.recv_into(buffer):
-        total += size
-    one.sendall(total.to_bytes(8, "big"))
-    one.close()
-
-def streams():
-    listener = socket.create_server(("0.0.0.0", stream_port))
-    while True:
-        take(listener.accept()[0])
-
-threading.Thread(target=streams, daemon=True).start()
-poll = select.epoll()
-listeners = {}
-for port in ports:
-    listener = socket.create_server(("0.0.0.0", port), backlog=4096)
-    listener.setblocking(False)
-    listeners[listener.fileno()] = listener
-    poll.register(listener, select.EPOLLIN)
-while True:
-    for number, _ in poll.poll():
-        try:
-            while True:
-                with listeners[number].accept()[0] as one:
-                    one.send(b"x")
-        except OSError:
-            pass  # there are no more, or the client was at its end and reset it
-"""
-
-CALL = """
-import json, select, socket, struct, sys, time
-what, port, seconds, turns, rounds, in_flight, *addresses = sys.argv[1:]
-port, seconds, turns, rounds, in_flight = int(port), float(seconds), int(turns), int(rounds), int(in_flight)
-block, reset = bytes(1 << 20), struct.pack("ii", 1, 0)
-
-def stream(address):
-    with socket.create_connection((address, port)) as one:
-        began = time.perf_counter()
-        while time.perf_counter() - began < seconds:
-            one.sendall(block)
-        one.shutdown(socket.SHUT_WR)
-        total = int.from_bytes(one.recv(8), "big")
-        return total * 8 / 1e6 / (time.perf_counter() - began)
-
-def connections(address):
-    poll, flying, made = select.epoll(), {}, 0
-    def start():
-        one = socket.socket()
-        one.setblocking(False)
-        one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, reset)  # no TIME_WAIT is left to run out of ports by
-        one.connect_ex((address, port))
-        flying[one.fileno()] = one
-        poll.register(one, select.EPOLLIN)
-    for _ in range(in_flight):
-        start()
-    began = time.perf_counter()
-    while (now := time.perf_counter()) - began < seconds:
-        for number, _ in poll.poll(1):
-            one = flying.pop(number)
-            if one.recv(1) != b"x":
-                sys.exit("a connection ended without an answer")
-            one.close()
-            made += 1
-            start()
-    for one in flying.values():
-        one.close()
-    return made / (now - began)
-
-run = {"stream": stream, "connections": connections}[what]
-pairs = []
-for _ in range(rounds):  # there and back again, in slices, so that what else the machine does meets both alike
-    figures = {address: [] for address in addresses}
-    for _ in range(turns):
-        for address in addresses + addresses[::-1]:
-            figures[address].append(run(address))
-    pairs.append([sum(figures[address]) / len(figures[address]) for address in addresses])
-print(json.dumps(pairs))
-"""
-
 
 def measure(quick: bool, say: Callable[[str], None]) -> Report:
     """Both figures, each way."""
@@ -155,17 +72,15 @@ def measure(quick: bool, say: Callable[[str], None]) -> Report:
         setting = json.dumps([SERVICES, ENDPOINTS, SERVER, STREAM, STREAM_PORT, CONNECT, *CONNECT_PORTS])
         rules = json.loads(node.run([sys.executable, "-c", RULES, setting], env=ENVIRONMENT).stdout)
         say(f"{SERVICES} services of {ENDPOINTS} endpoints loaded in {rules['load']:.0f} ms")
-        server.popen([sys.executable, "-c", ANSWER, str(STREAM_PORT), *map(str, CONNECT_PORTS)])
+        server.popen([*answer.COMMAND, "x", str(STREAM_PORT), *map(str, CONNECT_PORTS)])
         _wait(server, STREAM_PORT, *CONNECT_PORTS)
         rows: list[dict[str, Cell]] = []
         ratios = []
-        for name, what, port, address in (
-            ("throughput, Mbit/s", "stream", STREAM_PORT, STREAM),
-            ("new connections/s", "connections", CONNECT_PORTS[0], CONNECT),
+        for name, what, port, address, how in (
+            ("throughput, Mbit/s", "stream", STREAM_PORT, STREAM, {}),
+            ("new connections/s", "connections", CONNECT_PORTS[0], CONNECT, {"in_flight": IN_FLIGHT, "reset": True}),
         ):
-            numbers = list(map(str, (port, SLICE, turns, ROUNDS, IN_FLIGHT)))
-            command = [sys.executable, "-c", CALL, what, *numbers, SERVER, address]
-            pairs = json.loads(client.run(command, timeout=ROUNDS * 4 * turns * (SLICE + 2)).stdout)
+            pairs = _pairs(client, what, [(SERVER, port), (address, port)], turns, **how)
             pod, service = (statistics.median(side) for side in zip(*pairs, strict=True))
             ratios.append(statistics.median(by_service / by_pod for by_pod, by_service in pairs))
             rows.append({"what": name, "by the pod's address": pod, "by cluster IP": service, "ratio": ratios[-1]})
@@ -183,6 +98,20 @@ def measure(quick: bool, say: Callable[[str], None]) -> Report:
             at_least("service by cluster IP, new connections/s, of the pod's address", connections_ratio, 0.93),
         ),
     )
+
+
+def _pairs(client: Space, what: str, places: list[tuple[str, int]], turns: int, **how: object) -> list[list[float]]:
+    """Rounds of figures, by the pod's address and by cluster IP: each the mean of so many turns there and back."""
+    slices = 2 * turns
+    order = json.dumps({"places": places, "rounds": ROUNDS * slices, "seconds": SLICE, **how})
+    said = client.run([*call.COMMAND, what, order], timeout=ROUNDS * slices * 2 * (SLICE + 2)).stdout
+    table = json.loads(said)
+    if what == "connections":
+        if any(failed for pair in table for _, failed in pair):
+            raise BedError("connections ended without an answer")
+        table = [[rate for rate, _ in pair] for pair in table]
+    rounds = [table[first : first + slices] for first in range(0, len(table), slices)]
+    return [[statistics.fmean(side) for side in zip(*each, strict=True)] for each in rounds]
 
 
 def _topology(bed: Bed) -> tuple[Space, Space, Space]:

@@ -11,7 +11,6 @@ import base64
 import json
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -21,13 +20,13 @@ from typing import Any
 
 import yaml
 
+from bench import answer, call
 from e2e.lab.namespaces import Bed, BedError, Space
 from e2e.lab.routers import Nat
 from e2e.lab.topology import RESOLVER, ROOT, WAN_ADDRESS, Node, Topology
 from e2e.lab.workloads import IMAGE, Cluster, Object, Pod, Workloads
 from edgemesh import status
 
-FILES = Path(__file__).parent
 NAMESPACE = "bench"
 ORDERS = "orders.shop.svc.cluster.local"
 HTTP_PORT, WORD_PORT, STREAM_PORT, UDP_PORT, IPERF_PORT = 8080, 8081, 8079, 7, 5201
@@ -44,8 +43,8 @@ Place = tuple[str, int]
 
 def manifest(name: str, node: str, command: Sequence[str], ports: Sequence[int] = ()) -> Object:
     """A Pod of the benchmark's own."""
-    container = {"name": "main", "image": IMAGE, "command": list(command)}
-    container["ports"] = [{"containerPort": port} for port in ports]
+    listed = [{"containerPort": port} for port in ports]
+    container = {"name": "main", "image": IMAGE, "command": list(command), "ports": listed}
     return {
         "apiVersion": "v1",
         "kind": "Pod",
@@ -145,17 +144,19 @@ class Sites:
         node = orders.node
         router = self.topology.routers[node.place.zone]
         ports = f"{{ {HTTP_PORT}, {WORD_PORT}, {STREAM_PORT}, {IPERF_PORT} }}"
-        _translate(
+        _load(
             router,
-            "prerouting priority dstnat",
+            "forward",
+            "nat hook prerouting priority dstnat",
             f'iifname "wan" tcp dport {ports} dnat to {node.place.address}',
             f'iifname "wan" udp dport {UDP_PORT} dnat to {echo.node.place.address}',
         )
         router.run('nft insert rule ip router forward iifname "wan" ct status dnat accept')
         for place in {node.name, echo.node.name}:
-            _translate(
+            _load(
                 self.node(place).space,
-                "prerouting priority dstnat",
+                "forward",
+                "nat hook prerouting priority dstnat",
                 f'iifname "eth0" tcp dport {HTTP_PORT} dnat to {orders.address}',
                 f'iifname "eth0" tcp dport {{ {WORD_PORT}, {STREAM_PORT} }} dnat to {answer.address}',
                 f'iifname "eth0" tcp dport {IPERF_PORT} dnat to {iperf.address}',
@@ -163,7 +164,21 @@ class Sites:
             )
         b1 = self.node("b1")
         masquerade = f'oifname "eth0" ip saddr {b1.place.pod_range} masquerade'
-        _translate(b1.space, "postrouting priority srcnat", masquerade)
+        _load(b1.space, "out", "nat hook postrouting priority srcnat", masquerade)
+
+    def drop_direct(self) -> None:
+        """Silently drop what the tunnels of site A and B send to each other; the way without the mesh stays open."""
+        one, other = WAN_ADDRESS.values()
+        rules = (
+            f"ip saddr {source} ip daddr {target} udp {end} != {UDP_PORT} drop"
+            for source, target, end in ((one, other, "sport"), (other, one, "dport"))
+        )
+        _load(self.topology.internet, "weather", "filter hook forward priority filter", *rules)
+
+    def open_direct(self) -> None:
+        """Nothing is dropped; returns when site B has a direct path again."""
+        _load(self.topology.internet, "weather", "filter hook forward priority filter")
+        self.wait_path("b1", self.pod_of("orders", "shop").node.name, "direct", 15)
 
     # asking
 
@@ -189,6 +204,15 @@ class Sites:
     def wait_path(self, source: str, target: str, path: str, patience: float = 10) -> float:
         """Until the path is of that kind; the time of CLOCK_MONOTONIC when it was."""
         return wait(f"{source} to {target} {path}", lambda: self.path(source, target) == path, patience)
+
+    def wait_services(self, name: str) -> float:
+        """Until a node serves all of `many`; the time of CLOCK_MONOTONIC when it did."""
+
+        def served() -> bool:
+            said = self.status(name)
+            return said is not None and said.services.backends >= SERVICES * ENDPOINTS
+
+        return wait(f"{SERVICES} services on {name}", served, 30)
 
     def endpoint(self, source: str, target: str) -> str:
         """Where a node's engine sends to another, as its control socket has it; empty where nowhere."""
@@ -220,7 +244,7 @@ class Sites:
 
     # calling
 
-    def call(self, what: str, places: Sequence[Place], rounds: int, pod: Pod | None = None, **how: object) -> Any:
+    def call(self, what: str, places: Sequence[Place], rounds: int, pod: Pod | None = None, **how: Any) -> Any:
         """Run a measurement of `call.py` in a pod: a list for each place, a figure for each round."""
         space = (pod or self.pod_of("call")).space
         assert space
@@ -253,10 +277,10 @@ class Sites:
                 self.node(name).stop(process)
 
 
-def _translate(space: Space, hook: str, *rules: str) -> None:
-    """Load a table of the benchmark's own with a chain of NAT rules."""
+def _load(space: Space, chain: str, kind: str, *rules: str) -> None:
+    """Load a chain of that type, and nothing else, into a table of the benchmark's own."""
     body = "\n".join(rules)
-    text = f"table ip bench {{\nchain nat {{\ntype nat hook {hook}\n{body}\n}}\n}}\n"
+    text = f"table ip bench\ndelete table ip bench\ntable ip bench {{\nchain {chain} {{\ntype {kind}\n{body}\n}}\n}}\n"
     space.run(["nft", "-f", "-"], input=text)
 
 
@@ -274,21 +298,18 @@ def sites() -> Iterator[Sites]:
 
 def last_lines(logs: Path, count: int = 3) -> str:
     """The ends of all logs that have any."""
-    found = []
-    for log in sorted(logs.glob("*.log")):
-        if lines := log.read_text(errors="replace").splitlines()[-count:]:
-            found.append("\n".join([f"{log.name}:", *lines]))
-    return "\n".join(found)
+    ends = {log.name: log.read_text(errors="replace").splitlines()[-count:] for log in sorted(logs.glob("*.log"))}
+    return "\n".join("\n".join([f"{name}:", *lines]) for name, lines in ends.items() if lines)
 
 
 def answering(word: str) -> list[str]:
     """The command of a pod that answers with a word."""
-    return ["python3", "-I", "-S", str(FILES / "answer.py"), word, str(STREAM_PORT), str(WORD_PORT)]
+    return ["python3", *answer.COMMAND[1:], word, str(STREAM_PORT), str(WORD_PORT)]
 
 
 def calling(what: str, order: str) -> list[str]:
     """The command of a client."""
-    return [sys.executable, "-I", "-S", str(FILES / "call.py"), what, order]
+    return [*call.COMMAND, what, order]
 
 
 def wait(what: str, condition: Callable[[], object], patience: float) -> float:

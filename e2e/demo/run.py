@@ -17,10 +17,10 @@ from e2e.demo.stage import Ended, Stage
 from e2e.lab.namespaces import Bed
 from e2e.lab.routers import TERMS, Nat
 
-SECONDS = 35
+SECONDS = 30
 """What a whole demo takes, for the announcement."""
 
-SECONDS_OF_CALLS = 12
+SECONDS_OF_CALLS = 10
 
 EDGEMESH = (
     ("first call, both sides cold", "first_call_ms", "ms", "60,000 to 90,000 ms"),

@@ -202,14 +202,11 @@ def _in_ms(value: float | None) -> str:
 def settled(stage: Stage, source: str, target: str, patience: float) -> str:
     """Wait for the path that the routers must reach, and give it; EITHER takes what is there when patience ends."""
     deadline = time.monotonic() + patience
-    path = "none"
-    while time.monotonic() < deadline:
-        path = stage.path(source, target)
-        if path == "direct" and stage.reach is not Reach.RELAYED:
-            return path
-        if path == "relayed" and stage.reach is Reach.RELAYED:
-            return path
+    wanted = "relayed" if stage.reach is Reach.RELAYED else "direct"
+    while (path := stage.path(source, target)) != wanted and time.monotonic() < deadline:
         time.sleep(0.05)
+    if path == wanted:
+        return path
     if stage.reach is Reach.EITHER and path in ("direct", "relayed"):
         return path
     raise Failure(

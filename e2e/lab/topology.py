@@ -304,14 +304,12 @@ class Topology:
 
     def _cable(self, name: str) -> None:
         node = self.nodes[name]
-        place = node.place
-        if place.zone in self.routers:
-            router = self.routers[place.zone]
-            self.bed.link(router, f"port-{name}", node.space, "eth0")
-            router.run(["ip", "link", "set", "dev", f"port-{name}", "master", LAN])
+        end, device = self._cable_end(name)
+        self.bed.link(end, device, node.space, "eth0")
+        if end is self.internet:
+            end.run(["ip", "address", "add", f"{node.place.gateway}/24", "dev", device])
         else:
-            self.bed.link(self.internet, name, node.space, "eth0")
-            self.internet.run(["ip", "address", "add", f"{place.gateway}/24", "dev", name])
+            end.run(["ip", "link", "set", "dev", device, "master", LAN])
         node.address_up()
 
     def __iter__(self) -> Iterator[Node]:
@@ -335,10 +333,13 @@ class Topology:
         self._set_cable(name, "up")
 
     def _set_cable(self, name: str, state: str) -> None:
-        place = self.nodes[name].place
-        behind_router = place.zone in self.routers
-        end = self.routers[place.zone] if behind_router else self.internet
-        end.run(["ip", "link", "set", "dev", f"port-{name}" if behind_router else name, state])
+        end, device = self._cable_end(name)
+        end.run(["ip", "link", "set", "dev", device, state])
+
+    def _cable_end(self, name: str) -> tuple[Space, str]:
+        """The other end of a node's cable: the space and its device there."""
+        router = self.routers.get(self.nodes[name].place.zone)
+        return (router, f"port-{name}") if router else (self.internet, name)
 
     def reboot(self, name: str, *, manifests: bool = False) -> None:
         """Power-cycle a node: its processes killed, its namespaces made anew, its disk kept.
@@ -349,6 +350,9 @@ class Topology:
         if not manifests:
             node.space.run(["rm", "-rf", MANIFESTS])
         node.space.kill()
+        # the kernel takes a namespace's devices away some time after its end; the cable's other end must be gone now
+        end, device = self._cable_end(name)
+        end.run(["ip", "link", "delete", "dev", device], check=False)
         node.space = node._hold()
         self._cable(name)
 
