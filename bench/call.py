@@ -231,20 +231,22 @@ def watch(place: Place, path: str, size: int) -> None:
         head = b""
         while b"\r\n\r\n" not in head:
             head += _some(one, buffer)
-        position, wrong = len(head.partition(b"\r\n\r\n")[2]), 0
-        gap, last = 0.0, time.monotonic()
-        while position < size:
+        data = memoryview(head.partition(b"\r\n\r\n")[2])
+        position, wrong, gap, last = 0, 0, 0.0, time.monotonic()
+        while True:
+            first = position % 251
+            wrong += len(data) * (data != pattern[first : first + len(data)])
+            position += len(data)
+            if position >= size:
+                break
             try:
-                got = one.recv_into(buffer)
+                data = buffer[: one.recv_into(buffer)]
             except OSError:
                 break
-            if not got:
+            if not data:
                 break
             now = time.monotonic()
             gap, last = max(gap, now - last), now
-            first = position % 251
-            wrong += got * (buffer[:got] != pattern[first : first + got])
-            position += got
     lost = size - position + wrong
     print(json.dumps({"ended": time.monotonic(), "gap": gap * 1e3, "lost": lost}), flush=True)
 

@@ -261,7 +261,7 @@ class Run:
         self.sites.cluster.publish(endpoints("moving", WORD_PORT, [pods[0].address]))
         served = (self.sites.wait_services("b1") - began) * 1e3
         self.row(f"{SERVICES} new files of services until all are served, ms", served)
-        found = self.moves([pod.address for pod in pods])
+        found = self.moves({pod.name: pod.address for pod in pods})
         self.row("manifest renamed to new connections reaching the new endpoint, ms", found, peer=31)
         self.targets.append(at_most("manifest renamed to new connections", round(found, 1), 20, " ms"))
         answers = [starts.resolver(self.sites, "b1", "call") for _ in range(max(3, self.figures.starts))]
@@ -270,11 +270,12 @@ class Run:
         large = self.times(f"{SERVICES} services", lambda: starts.start(self.sites, "b1", call="call"))
         self.row(f"exec to the first call, peer up, {SERVICES} services, ms", _median(large, "called"), peer=14_000)
 
-    def moves(self, addresses: list[str]) -> float:
-        """Milliseconds, median, from an endpoint's manifest renamed into place to connections that reach the new one."""
+    def moves(self, pods: dict[str, str]) -> float:
+        """Milliseconds, median, from a manifest renamed into place to connections that reach the new endpoint."""
         address = self.sites.address(f"moving.{NAMESPACE}.svc.cluster.local")
         node = self.sites.node("b1")
-        texts = [yaml.dump(endpoints("moving", WORD_PORT, [each]), Dumper=yaml.CSafeDumper) for each in addresses]
+        words = list(pods)
+        texts = [yaml.dump(endpoints("moving", WORD_PORT, [each]), Dumper=yaml.CSafeDumper) for each in pods.values()]
         times: list[float] = []
         with self.sites.telling("follow", self.sites.pod_of("call"), address=address, port=WORD_PORT) as told:
             told()
@@ -283,7 +284,10 @@ class Run:
                 name = file_name(endpoints("moving", WORD_PORT, []))
                 began = time.monotonic()
                 node.write_manifest(name, texts[(number + 1) % 2])
-                times.append((told()["at"] - began) * 1e3)
+                said = told()
+                if said["word"] != words[(number + 1) % 2]:
+                    raise BedError(f"{said['word']} answers after a move, not {words[(number + 1) % 2]}")
+                times.append((said["at"] - began) * 1e3)
         self.say(f"an endpoint moved {len(times)} times: {min(times):.1f} to {max(times):.1f} ms")
         return statistics.median(times)
 

@@ -3,7 +3,7 @@
 Start-up is a target (an agent answers its first call 400 ms after exec), so every role's modules are imported
 by its own function here, after the arguments were read.
 
-Exit status: 0 done, or healthy; 1 failed, or not healthy; 2 wrong arguments or configuration.
+Exit status: 0 done, or healthy; 1 failed, or not healthy; 2 wrong arguments or configuration, or no agent to ask.
 """
 
 from __future__ import annotations
@@ -12,12 +12,15 @@ import argparse
 import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVarTuple
 
 if TYPE_CHECKING:
     from edgemesh.config import Config, Notice
+    from edgemesh.identity import Identity
+
+Args = TypeVarTuple("Args")
 
 CONFIG = Path("/etc/edgemesh/config/edgemesh-agent.yaml")
 RELAY_LISTEN = "0.0.0.0:20006"
@@ -52,7 +55,11 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="make this node's key and port where there are none, print its MeshNode manifest, and end",
     )
-    agent.add_argument("--mesh-address", default="", metavar="IP", help="with --print-meshnode: its mesh address")
+    agent.add_argument(
+        "--mesh-address",
+        metavar="IP",
+        help="with --print-meshnode: its mesh address (default: computed from its name, in commonConfig.meshCIDR)",
+    )
     agent.add_argument("--pod-range", default="", metavar="CIDR", help="with --print-meshnode: its pod range")
     agent.add_argument(
         "--lan-address",
@@ -105,6 +112,25 @@ def _fail(message: object, status: int = 1) -> int:
     return status
 
 
+def _loop(expected: type[Exception], role: Callable[[*Args], Awaitable[None]], *args: *Args) -> int:
+    """Run a role until it ends; an error of the expected kind is said in its own words, any other with its trace."""
+    import trio
+
+    try:
+        trio.run(role, *args)
+    except expected as error:
+        return _fail(error)
+    except BaseExceptionGroup as group:
+        expected_ones, others = group.split(expected)
+        if others or not expected_ones:
+            raise
+        first: BaseException = expected_ones
+        while isinstance(first, BaseExceptionGroup):
+            first = first.exceptions[0]
+        return _fail(first)
+    return 0
+
+
 def _config(options: argparse.Namespace) -> tuple[Config, list[Notice]]:
     """The configuration file named on the command line, or the usual one if there is one, or the defaults."""
     from edgemesh.config import load
@@ -121,33 +147,56 @@ def _agent(options: argparse.Namespace) -> int:
 
     try:
         config, notices = _config(options)
-        who = identity.load(config.state_dir)
-    except (ConfigError, identity.IdentityError) as error:
+    except ConfigError as error:
         return _fail(error, 2)
+    try:
+        who = identity.load(config.state_dir)
+    except identity.IdentityError as error:
+        return _fail(error)
     if options.print_meshnode:
-        ranges = (config.service_range, config.pod_range, config.mesh_range)
-        print(
-            identity.print_meshnode(
-                config.node_name,
-                who,
-                addresses=options.lan_address or identity.lan_addresses(ranges),
-                relays=[f"{host}:{port}" for host, port in config.relay_addresses],
-                mesh_addresses=[options.mesh_address] if options.mesh_address else [],
-                pod_ranges=[options.pod_range] if options.pod_range else [],
-            ),
-            end="",
-        )
-        return 0
-    import trio
-
-    from edgemesh.agent import Agent, AgentError, run
+        return _print_meshnode(options, config, who)
+    from edgemesh.agent import AgentError, run
 
     for notice in notices:
         logging.getLogger("edgemesh").warning("%s", notice)
+    return _loop(AgentError, run, config, notices, who, options.manifests)
+
+
+def _print_meshnode(options: argparse.Namespace, config: Config, who: Identity) -> int:
+    from contextlib import closing
+    from ipaddress import ip_address, ip_network
+
+    from edgemesh.identity import print_meshnode
+    from sync.controllers.addresses import Claim, allocate
+    from sync.resources.kinds import Key
+    from tunnel.links import LinkError, Links
+
+    ranges = [ip_network(text) for text in (config.service_range, config.pod_range, config.mesh_range)]
+    own = Key("MeshNode", "", config.node_name)
     try:
-        trio.run(run, Agent(config, notices, who, options.manifests), strict_exception_groups=False)
-    except AgentError as error:
+        mesh_address = options.mesh_address or allocate([Claim(own)], config.mesh_range).addresses[own]
+        for text in (mesh_address, *(options.lan_address or ())):
+            ip_address(text)
+        if options.pod_range:
+            ip_network(options.pod_range)
+        with closing(Links()) as links:
+            found = [text for text in links.lan_addresses() if ":" not in text]
+    except ValueError as error:
+        return _fail(error, 2)
+    except LinkError as error:
         return _fail(error)
+    print(
+        print_meshnode(
+            config.node_name,
+            who,
+            addresses=options.lan_address
+            or [text for text in found if not any(ip_address(text) in network for network in ranges)],
+            relays=[f"{host}:{port}" for host, port in config.relay_addresses],
+            mesh_addresses=[mesh_address],
+            pod_ranges=[options.pod_range] if options.pod_range else [],
+        ),
+        end="",
+    )
     return 0
 
 
@@ -178,22 +227,19 @@ def _engine(options: argparse.Namespace) -> int:
 
 
 def _relay(options: argparse.Namespace) -> int:
-    import trio
+    from ipaddress import ip_address
 
     from edgemesh.relay import run
     from sync.resources.validate import split_host_port
     from tunnel.endpoint import Address
     from tunnel.relay.forward import RelayError
 
+    host, port = split_host_port(options.listen, 20006)
     try:
-        host, port = split_host_port(options.listen, 20006)
+        ip_address(host)
     except ValueError:
         return _fail(f"--listen {options.listen}: an address and a port, such as {RELAY_LISTEN}", 2)
-    try:
-        trio.run(run, Address(host, port), options.manifests, strict_exception_groups=False)
-    except RelayError as error:
-        return _fail(error)
-    return 0
+    return _loop(RelayError, run, Address(host, port), options.manifests)
 
 
 def _status(options: argparse.Namespace) -> int:

@@ -26,8 +26,6 @@ from sync.resources.shape import Fault, Path, spell, suggest
 from sync.resources.validate import split_host_port
 from tunnel.endpoint import Address
 
-DEFAULT_PATH = "/etc/edgemesh/config/edgemesh-agent.yaml"
-
 RESERVED = ("100.64.0.0/10", "172.17.0.0/16", "192.168.0.0/16", "169.254.0.0/16", "127.0.0.0/8", "224.0.0.0/4")
 """Ranges that sites have in use by default (carriers, Docker, home networks, link-local): no place for the mesh."""
 

@@ -9,15 +9,11 @@ the other nodes know this one by.
 import base64
 import binascii
 import contextlib
-import fcntl
-import ipaddress
 import logging
 import os
 import secrets
-import socket
 import stat
-import struct
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from msgspec import Struct
@@ -27,8 +23,6 @@ from sync.resources.kinds import MeshNode
 KEY_SIZE = 32
 PORTS = range(20000, 60001)
 """Where listen ports are chosen from."""
-
-_SIOCGIFADDR = 0x8915
 
 log = logging.getLogger(__name__)
 
@@ -56,8 +50,9 @@ def load(state_dir: str) -> Identity:
         port = _port(os.path.join(state_dir, "node.port"))
     except OSError as error:
         where = error.filename or state_dir
+        do = "run as root" if isinstance(error, PermissionError) else "it must be a directory that can be written"
         raise IdentityError(
-            f"{where}: {error.strerror}: the node's key is kept there; see commonConfig.stateDir"
+            f"{where}: {error.strerror}: the node's key is kept there: {do}, or set commonConfig.stateDir"
         ) from None
     public = X25519PrivateKey.from_private_bytes(private).public_key().public_bytes_raw()
     return Identity(private, public, port)
@@ -108,22 +103,6 @@ def _kept(path: str, make: Callable[[], bytes]) -> bytes:
                 os.link(draft, path)
         finally:
             os.unlink(draft)
-
-
-def lan_addresses(outside: Iterable[str]) -> list[str]:
-    """This machine's IPv4 addresses, one an interface, but for loopback, link-local, and ranges in `outside`."""
-    excluded = [ipaddress.ip_network(text) for text in (*outside, "127.0.0.0/8", "169.254.0.0/16")]
-    found: list[str] = []
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        for _, name in socket.if_nameindex():
-            try:
-                answer = fcntl.ioctl(sock, _SIOCGIFADDR, struct.pack("256s", name.encode()[:15]))
-            except OSError:  # the interface has no IPv4 address
-                continue
-            address = socket.inet_ntoa(answer[20:24])
-            if not any(ipaddress.ip_address(address) in network for network in excluded):
-                found.append(address)
-    return found
 
 
 def print_meshnode(

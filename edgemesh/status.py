@@ -15,6 +15,8 @@ import msgspec
 VERSION = 1
 TIMEOUT = 5.0
 """Seconds that an answer may take."""
+WIDTH = 160
+"""Columns that a person is shown at least, wherever it goes: a narrow terminal folds lines, nothing is cut."""
 
 
 class StatusError(Exception):
@@ -108,6 +110,8 @@ def ask(path: Path) -> Status:
             raise StatusError(f"the agent behind {path} does not answer within {TIMEOUT:g} s") from None
         except ConnectionRefusedError:
             raise StatusError(f"no agent runs here: nobody listens on {path}. Start it: edgemesh agent") from None
+        except OSError as error:
+            raise StatusError(f"the agent behind {path} ended while it was asked: {error.strerror}") from None
     try:
         return msgspec.msgpack.decode(document, type=Status)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -123,41 +127,50 @@ def show(status: Status, now: float) -> None:
     """Print it for a person; `now` in Unix seconds."""
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
-    console = Console(highlight=False)
-    mark = "[green]healthy[/]" if status.healthy else "[red]not healthy[/]"
-    console.print(
-        f"[bold]{status.node}[/]: {mark}, up {age(now - status.since)}; "
-        f"mesh {status.mesh_address or 'none'}, pods {status.pod_range or 'none'}"
-    )
-    peers = Table("peer", "path", "endpoint", "round trip", "handshake", "received", "sent", "framing", box=None)
+    console = Console(highlight=False, markup=False, soft_wrap=True)
+    console.width = max(console.width, WIDTH)
+
+    def say(word: str, style: str, rest: str) -> None:
+        console.print(Text.assemble((word, style), rest))
+
+    mark = "healthy" if status.healthy else "not healthy"
+    where = f"mesh {status.mesh_address or 'none'}, pods {status.pod_range or 'none'}"
+    say(f"{status.node}: {mark}", "green" if status.healthy else "red", f", up {age(now - status.since)}; {where}")
+    peers = Table("peer", "path", box=None, pad_edge=False)
+    for whole in ("endpoint", "round trip", "handshake", "received", "sent", "framing"):
+        peers.add_column(whole, no_wrap=True)
+    peers.add_column("why")
     for peer in status.peers:
         peers.add_row(
             peer.name,
-            peer.path + (f" ({peer.reason})" if peer.reason else ""),
+            peer.path,
             peer.endpoint,
             "" if peer.round_trip_ms is None else f"{peer.round_trip_ms:.2f} ms",
             "never" if not peer.last_handshake else f"{age(now - peer.last_handshake)} ago",
             size(peer.rx_bytes),
             size(peer.tx_bytes),
             peer.framing,
+            peer.reason,
         )
     if status.peers:
-        console.print(peers)
+        console.print(peers, soft_wrap=False)
     services, resolver, engine = status.services, status.resolver, status.engine
-    console.print(f"services: {services.ports} ports, {services.backends} endpoints {services.error}".rstrip())
+    console.print(f"services: {services.ports} ports, {services.backends} endpoints")
     answers = f"{resolver.names} names, {resolver.queries} questions" if resolver.connected else "no answer from it"
     upstreams = ", ".join(f"{u.address} ({'ok' if u.ok else u.error or 'failing'})" for u in resolver.upstreams)
     console.print(f"resolver: {answers}" + (f"; upstreams {upstreams}" if upstreams else ""))
-    buffers = "receive {}, send {}".format(*(size(b) for b in engine.buffers))
+    buffers = "receive {}, send {}".format(*map(size, engine.buffers))
     console.print(
         f"engine: port {engine.listen_port}, buffers {buffers}" if engine.connected else "engine: no answer from it"
     )
-    console.print(f"objects: {status.source}\nidentity: {status.identity}")
+    console.print(f"objects: {status.source}")
+    console.print(f"identity: {status.identity}")
     for problem in status.problems:
-        console.print(f"[red]problem:[/] {problem}", soft_wrap=True)
+        say("problem:", "red", f" {problem}")
     for notice in status.notices:
-        console.print(f"[yellow]notice:[/] {notice}", soft_wrap=True)
+        say("notice:", "yellow", f" {notice}")
 
 
 def age(seconds: float) -> str:

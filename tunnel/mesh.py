@@ -5,7 +5,7 @@ engine (configures it in full whenever it appears, moves its peers, reads its co
 due, and wake each other by moving a deadline.
 
 Invariants: the mesh is the engine's only writer; what `apply` was told last holds, whatever is away at the moment; a
-peer whose key or range another has is refused and shown; no trouble of engine, socket or routes ends the mesh.
+peer whose key can't be used is shown; no trouble of engine, socket or routes ends the mesh.
 """
 
 import logging
@@ -17,7 +17,6 @@ from typing import Protocol
 
 import trio
 
-from tunnel.claims import admit
 from tunnel.control.engine import DeviceConfig, DeviceState, Engine, EngineError, PeerConfig
 from tunnel.endpoint import Address
 from tunnel.links import LinkError
@@ -88,7 +87,6 @@ class Mesh:
         self._random = random
         self._peers: dict[str, Peer] = {}
         self._refused: dict[str, str] = {}
-        self._taken: dict[str, Peer] = {}
         self._finder: PathFinder | None = None
         self._state: DeviceState | None = None
         self._troubles: dict[str, str] = {}
@@ -103,7 +101,10 @@ class Mesh:
     # the face
 
     def apply(self, peers: Mapping[str, Peer]) -> None:
-        """Make the peers these, by name. Takes effect at once, or when the engine is there."""
+        """Make the peers these, by name; no two have one key or overlapping ranges (whoever plans sees to that).
+
+        Takes effect at once, or when the engine is there.
+        """
         self._peers = dict(peers)
         self._arrange()
 
@@ -140,7 +141,7 @@ class Mesh:
             PeerPath(name, self._peers[name].public_key, PathKind.NONE, reason=reason)
             for name, reason in self._refused.items()
         ]
-        taken = [self._path(name, peer) for name, peer in self._taken.items() if name not in self._refused]
+        taken = [self._path(name, peer) for name, peer in self._peers.items() if name not in self._refused]
         return sorted([*taken, *refused], key=lambda path: path.name)
 
     async def changed(self) -> None:
@@ -170,18 +171,17 @@ class Mesh:
         finder = self._finder
         if finder is None:
             return
-        self._taken, self._refused = admit(self._node, finder.public_key, self._peers)
-        served = [cidr for peer in self._taken.values() for cidr in peer.allowed_ips]
+        served = [cidr for peer in self._peers.values() for cidr in peer.allowed_ips]
         mesh = [self._node.mesh_address] if self._node.mesh_address else []
         now = self._clock()
-        self._refused |= finder.set_peers(self._taken, self._node.relays, [*served, *mesh, *self._excluded], now)
+        self._refused = finder.set_peers(self._peers, self._node.relays, [*served, *mesh, *self._excluded], now)
         self._configured = self._routed = False
         self._due.deadline = self._control.deadline = now
         self._tell()
 
     def _config(self, finder: PathFinder) -> DeviceConfig:
         peers = []
-        for peer in self._taken.values():
+        for peer in self._peers.values():
             known = finder.pairs.get(peer.public_key)
             if known is not None:
                 peers.append(PeerConfig(peer.public_key, peer.allowed_ips, known.endpoint, pinned=known.chooser))
@@ -191,7 +191,7 @@ class Mesh:
         source = self._node.mesh_address
         return {
             cidr: source if (":" in cidr) == (":" in source) else ""
-            for peer in self._taken.values()
+            for peer in self._peers.values()
             for cidr in peer.allowed_ips
         }
 

@@ -39,13 +39,15 @@ class Mesh(NamedTuple):
     """All nodes as this one sees them.
 
     `peers` are the others, by name. `addresses` has each node's mesh address (IPv4), its own too, `hosts` the
-    addresses that its host has outside the mesh, `zone` this node's zone, `pod_ranges` this node's pods' ranges.
+    addresses that its host has outside the mesh; this node's own are `zone`, `pod_ranges` and the `relays` that its
+    MeshNode names.
     """
 
     peers: tuple[Peer, ...] = ()
     addresses: Mapping[str, str] = {}
     hosts: Mapping[str, frozenset[str]] = {}
     pod_ranges: tuple[str, ...] = ()
+    relays: tuple[Address, ...] = ()
     zone: str = ""
     problems: tuple[Problem, ...] = ()
 
@@ -83,6 +85,7 @@ def mesh(
     peers: list[Peer] = []
     addresses: dict[str, str] = {}
     own_ranges: tuple[str, ...] = ()
+    own_relays: tuple[Address, ...] = ()
     problems: list[Problem] = []
     for name, node in sorted(mesh_nodes.items()):
         subject = f"MeshNode {name}"
@@ -103,7 +106,7 @@ def mesh(
         else:
             problems.append(Problem(subject, "has no mesh address (IPv4): its host network can't be reached"))
         if name == config.node_name:
-            own_ranges = tuple(accepted)
+            own_ranges, own_relays = tuple(accepted), tuple(_relays(node, config, problems))
             continue
         peers.append(
             Peer(
@@ -125,6 +128,7 @@ def mesh(
             name: hosts for name in {*mesh_nodes, *nodes} if (hosts := _hosts(mesh_nodes.get(name), nodes.get(name)))
         },
         pod_ranges=own_ranges or (own_node.pod_ranges if own_node and config.node_name not in mesh_nodes else ()),
+        relays=own_relays,
         zone=own_node.zone if own_node else "",
         problems=tuple(problems),
     )

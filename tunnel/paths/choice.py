@@ -44,6 +44,11 @@ UNPROVEN_HOLD = 5.0
 DEAD_HOLD = 1.0
 """Seconds that a way is put off, the first time, because it stopped answering."""
 
+HANDSHAKE = 0.1
+"""Seconds that the first handshake gets by a relay before a direct way is tried. An engine drops an initiation that
+comes within 20 ms of another, and the answer to the one before it is void by then: both ends would wait for 5 s.
+"""
+
 STEADY = 30.0
 """A way that lasted so many seconds has earned a short hold again."""
 
@@ -73,6 +78,7 @@ class Chooser(Pair):
         self._proof: Proof | None = None
         self._deadline = math.inf
         self._proven = now
+        self._used = now
         self._unanswered_since: float | None = None
         super().__init__(peer, epoch, random, now)
 
@@ -89,17 +95,28 @@ class Chooser(Pair):
         return True
 
     def _watch(self, now: float) -> float:
-        lost = self._lost_at()
-        return min(self._say.at, self._deadline, lost if lost > now else math.inf)
+        ahead = [at for at in (self._lost_at(), self._handshaking()) if at > now]
+        return min(self._say.at, self._deadline, *ahead)
 
     def _decide(self, now: float) -> None:
         if self.stage in (Stage.PROVING, Stage.DIRECT):
             self._judge(now)
         best = min((way for way in self._direct() if way.eligible(now)), key=_preference, default=None)
         if best is not None and self._improves(best):
+            if now < self._handshaking():
+                self._say_choice(now)
+                return
             self._choose(best, Stage.PROVING, "", now)
         elif self.stage in (Stage.NONE, Stage.RELAYED):
             self._relay(now)
+        self._say_choice(now)
+
+    def _handshaking(self) -> float:
+        """Until when the first handshake is waited for; in the past for never."""
+        session = self.engine is not None and self.engine.last_handshake
+        return -math.inf if session or self.stage is not Stage.RELAYED else self._used + HANDSHAKE
+
+    def _say_choice(self, now: float) -> None:
         if self.current is not None and self._say.due(now):
             self.outbox.append((Choice(self.epoch, self.number), self.current.endpoint))
             if self.stage is Stage.PROVING:
@@ -182,6 +199,7 @@ class Chooser(Pair):
     def _choose(self, way: Way, stage: Stage, reason: str, now: float) -> None:
         self.number += 1
         self._use(way, reason, now)
+        self._used = now
         self.stage = stage
         self._chosen = self._heard = False
         self._proof = None

@@ -99,16 +99,15 @@ def test_a_restarted_engine_gets_all_again() -> None:
     run(test)
 
 
-def test_peers_come_and_go_and_clash() -> None:
+def test_peers_come_and_go() -> None:
     async def test(left: End, right: End) -> None:
         await until(lambda: left.kind() is PathKind.LAN)
-        twin = Peer("a-twin", b"\x09" * 32, ("10.99.0.2/32",))
-        left.mesh.apply({"peer": left.peer, "a-twin": twin, "low": Peer("low", bytes(32))})
+        other = Peer("other", b"\x09" * 32, ("10.99.0.9/32",))
+        left.mesh.apply({"other": other, "low": Peer("low", bytes(32))})
         paths = {path.name: path for path in left.mesh.paths()}
-        assert "overlaps one of a-twin" in paths["peer"].reason
         assert "none of X25519" in paths["low"].reason
-        assert paths["peer"].kind is PathKind.NONE
-        await until(lambda: [peer.public_key for peer in left.engine.configs[-1].peers] == [twin.public_key])
+        assert paths["other"].kind is PathKind.NONE
+        await until(lambda: [peer.public_key for peer in left.engine.configs[-1].peers] == [other.public_key])
         left.mesh.apply({"peer": left.peer})
         await until(lambda: left.kind() is PathKind.LAN)
         left.mesh.apply({})

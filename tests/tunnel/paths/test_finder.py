@@ -10,10 +10,10 @@ from tests.tunnel.paths.keys import KEYS, public
 from tunnel.control.engine import DeviceState, PeerState
 from tunnel.endpoint import CHANNEL, PROBE, RELAY, Address, Endpoint
 from tunnel.paths.candidate import MAX_OBSERVED, Excluded
-from tunnel.paths.choice import Chooser, pair
+from tunnel.paths.choice import HANDSHAKE, Chooser, pair
 from tunnel.paths.finder import MAX_OUTBOX, MAX_RELAYS, PathFinder
 from tunnel.paths.pair import MAX_WAYS, Pair
-from tunnel.paths.probe import Candidates, DatagramCodec, Ping
+from tunnel.paths.probe import Candidates, DatagramCodec, Ping, Pong
 from tunnel.peer import PathKind, Peer
 from tunnel.relay.client import Bound, Down, RelayClient, Unbound, Up
 
@@ -219,3 +219,19 @@ def test_addresses_inside_the_tunnel_are_never_pinged() -> None:
     for step in range(100):
         subject.tick(step / 10)
     assert {endpoint.host for _, endpoint in subject.outbox} == {RELAY_ADDRESS.host}
+
+
+def test_the_first_handshake_is_not_overtaken_by_a_second() -> None:
+    """A direct way that answers at once waits for the relay's handshake; with a session it does not."""
+    for handshake, wait in ((0.0, True), (1.0, False)):
+        subject = chooser()
+        via = Endpoint(*RELAY_ADDRESS, 9)
+        subject.state(PeerState(THERE, via, handshake, 0, 0), 0.0)
+        assert subject.take_move() == via
+        subject.tick(0.001)
+        way = Endpoint("192.168.1.2", 4000)
+        ping = next(message for message, to in subject.outbox if to == way and isinstance(message, Ping))
+        subject.receive(Pong(ping.id, 5, 0, Address("192.168.1.9", 1)), way, 0.002)
+        assert (subject.endpoint == via) is wait
+        subject.tick(HANDSHAKE + 0.01)
+        assert subject.endpoint == way
