@@ -119,7 +119,8 @@ class Links:
         """Make our routes through `device` these: destination CIDR → source address ("" for none).
 
         Only differences are written; their number is returned. A route that is refused keeps no other from being
-        written; LinkError then tells the first. Raises NoDevice. A device that is down is brought up: it can't have any.
+        written; LinkError then tells the first. A device that is down, and so can't have any, is brought up. Raises
+        NoDevice.
         """
         found = self.device(device)
         self._ready(found, None, set())
