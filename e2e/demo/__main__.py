@@ -29,9 +29,8 @@ def parser() -> argparse.ArgumentParser:
     for site in ("a", "b"):
         top.add_argument(
             f"--nat-{site}",
-            type=Nat,
-            choices=list(Nat),
-            default=Nat.PORT_RESTRICTED,
+            choices=[str(kind) for kind in Nat],
+            default=str(Nat.PORT_RESTRICTED),
             metavar="KIND",
             help=f"the router of site {site.upper()} (default: port-restricted)",
         )
@@ -57,7 +56,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"edgemesh demo: {problem}", file=sys.stderr)
             return 1
         screen = Screen(sys.stderr if given.json else sys.stdout)
-        record = show(given.nat_a, given.nat_b, with_faults=given.only != "calls", screen=screen, keep=given.keep)
+        nat_a, nat_b = Nat(given.nat_a), Nat(given.nat_b)
+        record = show(nat_a, nat_b, with_faults=given.only != "calls", screen=screen, keep=given.keep)
     except KeyboardInterrupt:
         print("\nedgemesh demo: ended; nothing of it is left", file=sys.stderr)
         return 130

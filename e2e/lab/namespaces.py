@@ -29,6 +29,9 @@ from types import TracebackType
 HOLD = ("sh", "-c", "echo ready; read _")
 """A holder says that it is there, and ends when its standard input closes."""
 
+GRACE = 0.5
+"""Seconds that a process has to end after the space it belongs to has been told to."""
+
 PREPARE = r"""
 set -e
 mount --make-rprivate /
@@ -114,15 +117,25 @@ class Space:
         env: Mapping[str, str] | None = None,
     ) -> subprocess.CompletedProcess[str]:
         """Run a command to its end; raises BedError with its output when it fails and `check` is set."""
-        done = subprocess.run(
+        process = subprocess.Popen(
             self.command(args),
-            capture_output=True,
+            stdin=subprocess.DEVNULL if input is None else subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
-            timeout=timeout,
-            input=input,
             env=environment(env),
             start_new_session=True,
         )
+        # whatever interrupts this leaves the process to `close`: killing nsenter would orphan the command inside
+        self._children.append(process)
+        try:
+            out, err = process.communicate(input, timeout)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.communicate()
+            raise
+        self._children.remove(process)
+        done = subprocess.CompletedProcess(args, process.returncode, out, err)
         if check and done.returncode:
             shown = args if isinstance(args, str) else shlex.join(args)
             raise BedError(f"{self.name}: {shown}: exit {done.returncode}\n{done.stdout}{done.stderr}")
@@ -192,24 +205,17 @@ class Space:
 
     def close(self) -> None:
         """End everything inside."""
-        for child in self._children:
-            with contextlib.suppress(ProcessLookupError):
-                child.kill()
         if self.holder.stdin:
             with contextlib.suppress(BrokenPipeError):
                 self.holder.stdin.close()
-        try:
-            self.holder.wait(timeout=2)
-        except subprocess.TimeoutExpired:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(self.pid, signal.SIGKILL)
-            self.holder.wait()
+        _reap(self.holder, GRACE, self.pid)
         if self.holder.stdout:
             self.holder.stdout.close()
         for space in self.spaces.values():
             space.close()
         for child in self._children:
-            child.wait()
+            # what it ran inside is gone with the space, so it ends by itself
+            _reap(child, GRACE, child.pid)
             for stream in (child.stdin, child.stdout, child.stderr):
                 if stream:
                     with contextlib.suppress(BrokenPipeError):
@@ -293,6 +299,17 @@ def _hold(args: list[str], env: Mapping[str, str] | None = None) -> subprocess.P
         raise BedError(f"namespaces can't be made: {said.strip()}")
     holder.stderr.close()
     return holder
+
+
+def _reap(process: subprocess.Popen[str], grace: float, last_resort: int) -> None:
+    """Wait for a process that is about to end; kill the one that keeps it when it doesn't within `grace` seconds."""
+    try:
+        process.wait(grace)
+    except subprocess.TimeoutExpired:
+        for pid in (last_resort, process.pid):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        process.wait()
 
 
 def _child_of(pid: int, patience: float = 2) -> int:
