@@ -90,7 +90,6 @@ class Agent:
         self._resolver = ResolverClient(Path(config.resolver_socket))
         self._rules = Rules(self._network())
         links = Links()
-        self._devices = Devices(links, config)
         self._mesh = Mesh(
             self._local_node(),
             UapiEngine(Path(config.engine_socket)),
@@ -99,6 +98,7 @@ class Agent:
             device=config.tunnel_device,
             excluded=(config.service_range,),
         )
+        self._devices = Devices(links, config, self._mesh.check_routes)
         self._saver = Saver(file, self._document)
         self._report = Report(
             config=config,

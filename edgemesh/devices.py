@@ -9,6 +9,7 @@ Level-triggered: whatever anybody changed, or failed, is set right a moment late
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from contextlib import closing
 from math import inf
 
@@ -28,9 +29,11 @@ log = logging.getLogger("edgemesh.agent")
 class Devices:
     """See the module. `trouble` is what is wrong at present, and what to do; empty for nothing. Raises LinkError."""
 
-    def __init__(self, links: Links, config: Config) -> None:
+    def __init__(self, links: Links, config: Config, changed: Callable[[], None]) -> None:
+        """`changed` is told when anybody has changed devices, addresses or routes."""
         self.trouble = ""
         self._links = links
+        self._changed = changed
         self._changes = links.changes()
         self._config = config
         self._mesh_address: str | None = None
@@ -72,7 +75,10 @@ class Devices:
                 with trio.move_on_after(RETRY if self.trouble else inf):
                     await trio.lowlevel.wait_readable(changes.fileno())
                     await trio.sleep(SETTLE)
-                if changes.drain() or self.trouble:
+                changed = changes.drain()
+                if changed:
+                    self._changed()
+                if changed or self.trouble:
                     if self._mesh_address is None:
                         self.begin()
                     else:

@@ -1,4 +1,5 @@
-"""The kernel's service rules, kept as they should be: changes as they come, what failed again a moment later.
+"""The kernel's service rules, kept as they should be: changes as they come; what failed, and what somebody else took
+away (a firewall that reloads begins with `nft flush ruleset`), a moment later.
 
 What should be is said at once and never waits; one task brings the kernel there, in a thread, as a large load takes
 a while. Changes that come meanwhile are gathered, the latest of each port, and go in one transaction.
@@ -18,8 +19,8 @@ import trio
 from proxy.proxy import Proxy, ProxyError, ProxyStatus
 from proxy.service import NodeNetwork, ServicePort
 
-RETRY = 1.0
-"""Seconds until what failed is tried again, if no change comes first."""
+LOOK = 1.0
+"""Seconds between looks at whether all is there, when no change comes first; one costs some 50 µs."""
 
 log = logging.getLogger("edgemesh.agent")
 
@@ -64,9 +65,11 @@ class Rules:
         """Keep the kernel so until cancelled; a change that is under way is finished first."""
         told: str | None = None
         while True:
-            await self._work.wait()
+            with trio.move_on_after(LOOK):
+                await self._work.wait()
+            said = self._work.is_set()
             self._work = trio.Event()
-            if not self._known:
+            if not self._known or (not said and self._proxy.intact()):
                 continue
             whole, self._whole = self._whole, None
             changed, self._changed = self._changed, {}
@@ -75,10 +78,6 @@ class Rules:
             if error and error != told:
                 log.error("%s", error)
             told = error
-            if error:
-                with trio.move_on_after(RETRY):
-                    await self._work.wait()
-                self._work.set()
 
     def _write(
         self, network: NodeNetwork, whole: list[ServicePort] | None, changed: dict[str, ServicePort | None]
@@ -91,7 +90,7 @@ class Rules:
             if whole is not None:
                 ports = {port.name: port for port in whole} | changed
                 proxy.apply({name: port for name, port in ports.items() if port})
-            elif changed or proxy.status().error:
+            elif changed or not proxy.intact():
                 present = [port for port in changed.values() if port]
                 proxy.update(present, [name for name, port in changed.items() if not port])
         self._status = proxy.status()

@@ -172,6 +172,20 @@ class Netfilter:
                     if code not in (0, ignore):
                         raise NetlinkError(code, start + sequence - first, said)
 
+    def get(self, request: Message) -> bytes:
+        """The attributes of the one object that was asked for."""
+        self._sequence += 1
+        self._send(request.encode(self._sequence))
+        for kind, flags, sequence, payload in self._replies():
+            if sequence != self._sequence:
+                continue
+            if kind != ERROR:
+                return bytes(payload[_GENERIC.size :])
+            code, said = _refusal(payload, flags)
+            if code:
+                raise NetlinkError(code, 0, said)
+        raise NetlinkError(errno.EIO, 0, "no answer")
+
     def dump(self, request: Message) -> Iterator[bytes]:
         """The attributes of each object the kernel lists; read piece by piece, so that memory stays flat.
 

@@ -30,7 +30,7 @@ from .netlink import (
 
 SUBSYSTEM = 10
 _NEWTABLE, _GETTABLE, _DELTABLE, _NEWCHAIN, _GETCHAIN, _DELCHAIN, _NEWRULE = range(7)
-_DELRULE, _NEWSET, _GETSET, _DELSET, _NEWSETELEM, _DELSETELEM = 8, 9, 10, 11, 12, 14
+_DELRULE, _NEWSET, _GETSET, _DELSET, _NEWSETELEM, _DELSETELEM, _NEWGEN, _GETGEN = 8, 9, 10, 11, 12, 14, 15, 16
 _KINDS = {
     _NEWTABLE: "making table",
     _DELTABLE: "dropping table",
@@ -237,6 +237,31 @@ class Kernel:
         except KernelError as error:
             if error.code != errno.ENOENT:
                 raise
+
+    def generation(self) -> bytes:
+        """What changes with every transaction of anybody's on any table."""
+        return self._one(_GETGEN, b"", "asking for the generation").get(1, b"")
+
+    def mark(self) -> tuple[bytes, ...]:
+        """What tells the table from another of its name, and from itself when objects or rules of hooks have gone."""
+        table = self._one(_GETTABLE, text(1, self._table), f"looking at table {self._table}")
+        # the kernel's handle and number of objects; of each hook its number of rules
+        return (table.get(4, b""), table.get(3, b""), *map(self._rules_of, HOOKS))
+
+    def _rules_of(self, chain: str) -> bytes:
+        try:
+            body = text(1, self._table) + text(3, chain)
+            return self._one(_GETCHAIN, body, f"looking at chain {chain}").get(6, b"")
+        except KernelError as error:
+            if error.code != errno.ENOENT:
+                raise
+            return b""
+
+    def _one(self, kind: int, body: bytes, doing: str) -> dict[int, bytes]:
+        try:
+            return dict(attributes(self._netfilter.get(Message(SUBSYSTEM << 8 | kind, 0, body))))
+        except NetlinkError as error:
+            raise KernelError(doing, error.code, str(error)) from error
 
     def chains(self) -> list[str]:
         """Names of the table's chains."""

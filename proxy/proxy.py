@@ -4,6 +4,9 @@ Level-triggered: `Proxy` holds what should be, and its calls bring the kernel th
 should be in memory and what is in the kernel working as before; the next call writes everything anew beside it and
 switches. So does a start: the table of a process that ended goes on serving until one transaction replaces it, and
 connections, which the kernel remembers apart from the table, go on through all of this.
+
+The kernel belongs to others too: `nft flush ruleset` is how many a firewall begins its reload. `intact` finds that out
+by the ruleset's generation, one short question, and looks at the table only when that has moved.
 """
 
 import errno
@@ -46,6 +49,8 @@ class Proxy:
         self._services: dict[str, ServicePort] = {}
         self._netfilter: Netfilter | None = None
         self._contents: Contents | None = None
+        self._generation = b""
+        self._mark: tuple[bytes, ...] = ()
         self._error: str | None = None
         self._since = time.time()
 
@@ -69,6 +74,29 @@ class Proxy:
             if self._contents or self._error:
                 self._run(self._write_all)
 
+    def intact(self) -> bool:
+        """Whether the kernel has what was written: no call failed, and nobody else has taken rules away since.
+
+        Takes some 20 µs, some 200 after a change of anybody's. When it says no, the next call writes everything anew.
+        """
+        if self._contents is None:
+            return self._error is None
+        try:
+            kernel = Kernel(self._opened())
+            generation = kernel.generation()
+            if generation == self._generation:
+                return True
+            if kernel.mark() == self._mark:
+                self._generation = generation
+                return True
+            why = "rules or chains of it are gone"
+        except (KernelError, OSError) as error:
+            self.close()
+            why = str(error)
+        log.warning("nftables table %s is not as it was left (%s): writing it anew", TABLE, why)
+        self._contents = None
+        return False
+
     def status(self) -> ProxyStatus:
         """How it stands, without asking the kernel."""
         backends = sum(len(service.backends) for service in self._services.values())
@@ -84,11 +112,12 @@ class Proxy:
         """Drop the table: services are reached no more. Raises ProxyError."""
         self._services = {}
         self._run(self._drop_table)
-        self._contents = None
 
     def _run(self, work: Callable[[], None]) -> None:
         try:
             work()
+            if self._contents:
+                self._mark = Kernel(self._opened()).mark()
         except (KernelError, NetlinkError, LayoutError, OSError) as error:
             self._contents = None
             self.close()  # the next call starts with a socket that has no answers left in it
@@ -107,6 +136,7 @@ class Proxy:
 
     def _drop_table(self) -> None:
         Kernel(self._opened()).remove()
+        self._contents = None
 
     def _write_all(self) -> None:
         """A new generation beside what is there, then a switch, then what was there goes."""

@@ -119,9 +119,12 @@ class Links:
         """Make our routes through `device` these: destination CIDR → source address ("" for none).
 
         Only differences are written; their number is returned. A route that is refused keeps no other from being
-        written; LinkError then tells the first. Raises NoDevice.
+        written; LinkError then tells the first. A device that is down, and so can't have any, is brought up. Raises
+        NoDevice.
         """
-        index = self.device(device).index
+        found = self.device(device)
+        self._ready(found, None, set())
+        index = found.index
         wanted = {_network(destination): source for destination, source in desired.items()}
         present = {
             route.destination: route.source
@@ -299,7 +302,7 @@ class Changes:
         return self._socket.fileno()
 
     def drain(self) -> bool:
-        """Read what is there; whether anything that is not a route of ours changed. Debouncing is the caller's."""
+        """Read what is there; whether anything changed but a route of ours was made. Debouncing is the caller's."""
         changed = False
         while True:
             try:
@@ -312,7 +315,7 @@ class Changes:
                 changed = True  # more came than was kept
                 continue
             for kind, _, _, body in rt.messages(data):
-                ours = kind in (rt.NEWROUTE, rt.DELROUTE) and _ROUTE.unpack_from(body)[5] == ROUTE_PROTOCOL
+                ours = kind == rt.NEWROUTE and _ROUTE.unpack_from(body)[5] == ROUTE_PROTOCOL
                 changed = changed or not ours
 
     def close(self) -> None:

@@ -116,6 +116,11 @@ class Mesh:
         else:
             self._arrange()
 
+    def check_routes(self) -> None:
+        """Somebody changed devices or routes: see that ours are there."""
+        self._routed = False
+        self._control.deadline = self._clock()
+
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Run until cancelled; started when peers can be applied, whether or not the engine is there."""
         while True:

@@ -22,8 +22,8 @@ REQUEST, ACKNOWLEDGE, DUMP, REPLACE, EXCLUDE, CREATE = 0x1, 0x4, 0x300, 0x100, 0
 ERROR, DONE = 2, 3
 INTERRUPTED = 0x10
 
-GROUPS = 0x1 | 0x10 | 0x40 | 0x100 | 0x400
-"""Multicast groups: links; addresses and routes of IPv4 and IPv6."""
+GROUPS = 0x1 | 0x10 | 0x40 | 0x100 | 0x400 | 0x800000
+"""Multicast groups: links; addresses and routes of IPv4 and IPv6; forwarding and its like of IPv4."""
 
 BUFFER = 1 << 16
 ATTEMPTS = 5

@@ -71,7 +71,7 @@ def links(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeLinks]:
 
 
 def test_addresses_and_route(links: FakeLinks) -> None:
-    devices = Devices(links, CONFIG)
+    devices = Devices(links, CONFIG, lambda: None)
     devices.set("10.222.0.7")
     assert links.bridges == {BRIDGE: ["169.254.96.16/32", "10.222.0.7/32"]}
     assert links.routed == {BRIDGE: {CONFIG.service_range: "10.222.0.7"}}
@@ -83,16 +83,17 @@ def test_addresses_and_route(links: FakeLinks) -> None:
 def test_what_an_earlier_agent_left_stays_while_nothing_is_known(links: FakeLinks) -> None:
     left = ["169.254.96.16/32", "10.222.0.7/32"]
     links.bridges[BRIDGE] = left
-    Devices(links, CONFIG).begin()
+    Devices(links, CONFIG, lambda: None).begin()
     assert links.bridges == {BRIDGE: left}
     del links.bridges[BRIDGE]
-    Devices(links, CONFIG).begin()
+    Devices(links, CONFIG, lambda: None).begin()
     assert links.bridges == {BRIDGE: ["169.254.96.16/32"]}
 
 
 @trio.testing.trio_test
 async def test_what_others_change_is_set_right(links: FakeLinks) -> None:
-    devices = Devices(links, CONFIG)
+    told: list[str] = []
+    devices = Devices(links, CONFIG, lambda: told.append("changed"))
     devices.set("10.222.0.7")
     async with trio.open_nursery() as nursery:
         nursery.start_soon(devices.run)
@@ -101,6 +102,7 @@ async def test_what_others_change_is_set_right(links: FakeLinks) -> None:
         links.notes.say()
         await eventually(lambda: links.bridges)
         nursery.cancel_scope.cancel()
+    assert told == ["changed"]
     assert links.bridges == {BRIDGE: ["169.254.96.16/32", "10.222.0.7/32"]}
 
 
@@ -108,7 +110,7 @@ async def test_what_others_change_is_set_right(links: FakeLinks) -> None:
 async def test_trouble_is_told_once_and_tried_again(
     links: FakeLinks, autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    devices = Devices(links, CONFIG)
+    devices = Devices(links, CONFIG, lambda: None)
     links.broken = "edgemesh0: is there, and is no bridge"
     with caplog.at_level(logging.INFO):
         devices.set("10.222.0.7")

@@ -30,6 +30,10 @@ class FakeProxy(Proxy):
         self.error: str | None = None
         self.writes = 0
         self.hold: threading.Event | None = None
+        self.lost = False
+
+    def intact(self) -> bool:
+        return not (self.error or self.lost)
 
     def apply(self, services: Mapping[str, ServicePort]) -> None:
         self.should = dict(services)
@@ -54,6 +58,7 @@ class FakeProxy(Proxy):
         if self.hold:
             self.hold.wait(5)
         self.writes += 1
+        self.lost = False
         self.error = self.broken or None
         if self.broken:
             raise ProxyError(self.broken)
@@ -105,7 +110,7 @@ async def test_changes_during_a_write_go_together_the_latest_of_each() -> None:
 async def test_a_failure_is_told_once_and_tried_again(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(module, "RETRY", 0.01)
+    monkeypatch.setattr(module, "LOOK", 0.01)
     proxy = FakeProxy()
     rules = Rules(NETWORK, proxy)
     proxy.broken = "no memory for it"
@@ -123,3 +128,22 @@ async def test_a_failure_is_told_once_and_tried_again(
             await eventually(lambda: rules.status().error is None)
             nursery.cancel_scope.cancel()
     assert [record.message for record in caplog.records] == ["no memory for it"]
+
+
+@trio.testing.trio_test
+async def test_what_somebody_else_took_away_is_written_again_and_nothing_else_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "LOOK", 0.01)
+    proxy = FakeProxy()
+    rules = Rules(NETWORK, proxy)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(rules.run)
+        rules.set([port("a")])
+        await eventually(lambda: proxy.writes == 1)
+        await trio.sleep(0.05)
+        assert proxy.writes == 1
+        proxy.lost = True
+        await eventually(lambda: proxy.writes == 2)
+        assert not proxy.lost
+        nursery.cancel_scope.cancel()

@@ -134,6 +134,11 @@ class Agent:
     def status(self) -> Any:
         return self._ask("status")
 
+    def intact(self) -> bool:
+        said = self._ask("intact")
+        assert isinstance(said, bool)
+        return said
+
     def probe(self) -> str | None:
         said = self._ask("probe")
         assert said is None or isinstance(said, str)
@@ -225,6 +230,8 @@ def _serve() -> None:
                     proxy.set_network(request.network)
                 case "remove":
                     proxy.remove()
+                case "intact":
+                    result = proxy.intact()
                 case "probe":
                     result = probe()
                 case "status":

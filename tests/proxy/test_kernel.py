@@ -287,6 +287,37 @@ def test_other_tables_stay_and_a_lost_table_is_written_again(node: Node, agent: 
     node.host.run("nft delete table ip other")
 
 
+@pytest.mark.parametrize(
+    "loss",
+    [
+        "flush ruleset",
+        "delete table ip edgemesh",
+        "flush table ip edgemesh",
+        "flush chain ip edgemesh postrouting",
+        "delete table ip edgemesh; add table ip edgemesh",
+    ],
+)
+def test_what_somebody_else_takes_away_is_noticed_and_written_again(node: Node, agent: Agent, loss: str) -> None:
+    assert agent.intact()
+    agent.apply(service(backends=PODS[:1]))
+    agent.update([service("b/b:p", "10.96.0.2", PODS[1:2])])
+    assert agent.intact()
+    node.host.run(["nft", loss])
+    assert not agent.intact()
+    agent.update()
+    assert agent.intact()
+    assert node.call(node.host, SERVICE, "10.96.0.2:80") == [["pod1", MESH], ["pod2", MESH]]
+
+
+def test_changes_of_other_tables_are_nobodys_loss(node: Node, agent: Agent) -> None:
+    agent.apply(service(backends=PODS[:1]))
+    for number in range(3):
+        node.host.run(f"nft add table ip other{number}; nft delete table ip other{number}")
+        assert agent.intact()
+    agent.remove()
+    assert agent.intact()
+
+
 def test_an_error_is_shown_until_the_next_call_repairs(node: Node, agent: Agent) -> None:
     agent.apply(service(backends=PODS[:1]))
     # a base chain of another kind under our name can't be made ours

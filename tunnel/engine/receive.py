@@ -235,7 +235,7 @@ class Receiver:
             _, parts, part, _, index, counter = header.unpack_from(datagram)
             self._part(index, counter, parts, part, datagram[HEADER:], channel)
         elif kind in _HANDSHAKES:
-            self._state.handshake(bytes(datagram), Endpoint(*self._source, channel))
+            self._state.handshake(datagram, Endpoint(*self._source, channel))
 
     def _data(self, message: memoryview, channel: int) -> None:
         """A data message: one packet, a message of our own, or a keepalive."""

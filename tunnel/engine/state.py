@@ -5,7 +5,7 @@
     control    handshakes, timers, the control socket; holds the lock for one of them at a time
 
 Invariants: all changes of the device happen under the lock, and are followed by `settle`, which sends what the device
-has to send and does what its events ask for; handshake messages that wait are at most HANDSHAKES.
+has to send and does what its events ask for; a flood of handshake messages keeps control from nothing for long.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from __future__ import annotations
 import os
 import socket
 import threading
-from collections import deque
 from pathlib import Path
 from time import monotonic
 
@@ -24,12 +23,10 @@ from tunnel.engine.frames import channel_header
 from tunnel.engine.session import FrameSize, Session
 from tunnel.engine.tun import Tun
 from tunnel.engine.udp import UdpSocket
+from tunnel.engine.waiting import Waiting
 from tunnel.wireguard.device import Device, HandshakeFailed
 from tunnel.wireguard.keypair import Keypair
 from tunnel.wireguard.peer import Peer
-
-HANDSHAKES = 512
-"""Handshake messages that wait for the control thread; when full, newer ones are dropped."""
 
 
 def hardware_ciphers(cpuinfo: Path = Path("/proc/cpuinfo")) -> Cipher:
@@ -59,7 +56,7 @@ class State:
         self.ciphers = ciphers
         self.lock = threading.RLock()
         self.wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        self._handshakes: deque[tuple[bytes, Endpoint]] = deque()
+        self._waiting = Waiting()
         self._staged = transmit.Staged()
         self._transmitter: transmit.Transmitter | None = None
 
@@ -88,10 +85,9 @@ class State:
             self.settle()
         self.call()
 
-    def handshake(self, datagram: bytes, source: Endpoint) -> None:
-        """Hand a message of type 1, 2 or 3 to the control thread."""
-        if len(self._handshakes) < HANDSHAKES:
-            self._handshakes.append((datagram, source))
+    def handshake(self, datagram: memoryview, source: Endpoint) -> None:
+        """Hand a message of type 1, 2 or 3 to the control thread; dropped where too many wait."""
+        if self._waiting.put(datagram, source):
             self.call()
 
     def session_message(self, keypair: Keypair, plaintext: memoryview) -> None:
@@ -124,9 +120,8 @@ class State:
         os.eventfd_write(self.wake, 1)
 
     def take_handshakes(self) -> None:
-        """Do the handshake messages that wait, the lock free between two of them."""
-        while self._handshakes:
-            datagram, source = self._handshakes.popleft()
+        """Do the handshake messages that wait now, the lock free between two of them."""
+        for datagram, source in self._waiting.take():
             with self.lock:
                 self.device.receive(datagram, source, monotonic())
                 self.settle()

@@ -95,7 +95,7 @@ class Chooser(Pair):
         return True
 
     def _watch(self, now: float) -> float:
-        ahead = [at for at in (self._lost_at(), self._handshaking()) if at > now]
+        ahead = [at for at in (self._lost_at(now), self._handshaking()) if at > now]
         return min(self._say.at, self._deadline, *ahead)
 
     def _decide(self, now: float) -> None:
@@ -141,7 +141,7 @@ class Chooser(Pair):
         """Look at the direct way in use: proven, unproven, dead or doubtful."""
         current = self.current
         assert current is not None
-        if current.lost(now, hearing=self._hearing()):
+        if current.lost(now, hearing=self._hearing(now)):
             if now - self._proven > STEADY:
                 current.holds = 0
             current.hold(now, DEAD_HOLD)
