@@ -10,20 +10,8 @@ import pytest
 from tests.docs.pages import ROOT
 
 PACKAGES = [
-    "bind9-dnsutils",
-    "conntrack",
-    "curl",
-    "hostname",
-    "iperf3",
-    "iproute2",
-    "iputils-ping",
-    "mount",
-    "nftables",
-    "procps",
-    "python3-venv",
-    "tcpdump",
-    "util-linux",
-    "wireguard-tools",
+    *("bind9-dnsutils", "conntrack", "curl", "hostname", "iperf3", "iproute2", "iputils-ping", "mount", "nftables"),
+    *("procps", "python3-venv", "tcpdump", "util-linux", "wireguard-tools"),
 ]
 
 
