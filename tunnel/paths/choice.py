@@ -242,6 +242,8 @@ class Chooser(Pair):
 
     def _restarted(self, now: float) -> None:
         self._stale = self.engine.last_handshake if self.engine is not None else 0.0
+        for way in self._direct():
+            way.trust()  # it was the peer that was away
         if self.current is not None:
             self._choose(self.current, self.stage if self.stage is Stage.RELAYED else Stage.PROVING, "", now)
 

@@ -14,6 +14,7 @@ from tunnel.paths.choice import HANDSHAKE, Chooser, pair
 from tunnel.paths.finder import MAX_OUTBOX, MAX_RELAYS, PathFinder
 from tunnel.paths.pair import MAX_WAYS, Pair
 from tunnel.paths.probe import Candidates, DatagramCodec, Ping, Pong
+from tunnel.paths.way import Way
 from tunnel.peer import PathKind, Peer
 from tunnel.relay.client import Bound, Down, RelayClient, Unbound, Up
 
@@ -258,3 +259,24 @@ def test_a_session_from_before_the_peers_restart_is_none() -> None:
             assert at < since + 9.0
     subject.tick(10.0 + HANDSHAKE + 0.01)
     assert subject.endpoint == way
+
+
+def test_a_way_is_not_put_off_because_the_peer_was_away() -> None:
+    subject = chooser()
+    way = Endpoint("192.168.1.2", 4000)
+    known = subject._ways[way]
+    for _ in range(5):
+        known.hold(1.0, 1.0)
+    assert not answered(subject, way, epoch=5, now=2.0).eligible(2.0)
+    assert answered(subject, way, epoch=6, now=3.0).eligible(3.0)
+    assert known.holds == 0
+
+
+def answered(subject: Chooser, endpoint: Endpoint, epoch: int, now: float) -> Way:
+    """The way after the peer, in that epoch, has answered a ping there."""
+    way = subject._ways[endpoint]
+    subject._ping(way, now)
+    ping = subject.outbox[-1][0]
+    assert isinstance(ping, Ping)
+    subject.receive(Pong(ping.id, epoch, 0, Address("192.168.1.9", 1)), endpoint, now)
+    return way
