@@ -272,7 +272,7 @@ def test_a_way_is_not_put_off_because_the_peer_was_away() -> None:
     assert known.holds == 0
 
 
-def answered(subject: Chooser, endpoint: Endpoint, epoch: int, now: float) -> Way:
+def answered(subject: Pair, endpoint: Endpoint, epoch: int, now: float) -> Way:
     """The way after the peer, in that epoch, has answered a ping there."""
     way = subject._ways[endpoint]
     subject._ping(way, now)
