@@ -11,7 +11,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -151,12 +150,6 @@ class Stage:
                 raise Ended("the bed has ended")
             time.sleep(0.02)
         return (time.monotonic() - start) * 1000
-
-    def together(self, *actions: Callable[[], object]) -> None:
-        """Do several things at once; the first failure is raised when all have ended."""
-        with ThreadPoolExecutor(len(actions)) as pool:
-            for future in [pool.submit(action) for action in actions]:
-                future.result()
 
     def add_call(self, name: str, caller: Caller, question: str, answer: Answer, protocol: str = "tcp") -> Call:
         """Note a call; raises Failure when it was not answered."""
