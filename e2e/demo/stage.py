@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -24,7 +25,8 @@ from e2e.lab.routers import Nat, Reach, expected
 from e2e.lab.topology import PLACES, ROOT, Node, Topology
 from e2e.lab.workloads import Cluster, Workloads
 
-EXAMPLES = ROOT / "examples"
+EXAMPLES = next(filter(Path.is_dir, (ROOT / "examples", Path(sys.prefix) / "share" / "edgemesh" / "examples")))
+"""In a checkout, or where an installation has them."""
 NAMESPACE = "shop"
 LAST_LINES = 6
 
