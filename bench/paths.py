@@ -65,7 +65,7 @@ class Figures:
 
 
 QUICK = Figures(rounds=3, downloads=5, requests=300, seconds=0.7, drops=1, starts=1, moves=9)
-FULL = Figures(rounds=5, downloads=15, requests=2000, seconds=3.0, drops=5, starts=5, moves=31)
+FULL = Figures(rounds=5, downloads=15, requests=2000, seconds=3.0, drops=3, starts=5, moves=31)
 
 
 class Run:

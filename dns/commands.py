@@ -105,9 +105,7 @@ def listen(path: Path) -> socket.socket:
             except ConnectionRefusedError:
                 path.unlink(missing_ok=True)
             else:
-                raise Unavailable(
-                    f"a resolver is running already: {path} is answered; end it, or give another --socket"
-                )
+                raise Unavailable(f"a resolver is running already: {path} is answered; end it, or set another path")
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         before = os.umask(0o177)
         try:
@@ -120,4 +118,6 @@ def listen(path: Path) -> socket.socket:
         sock.listen(MAX_CONNECTIONS)
         return sock
     except OSError as fault:
-        raise Unavailable(f"{path} can't be made ({fault.strerror or fault}): give another --socket") from None
+        raise Unavailable(
+            f"{path} can't be made ({fault.strerror or fault}): run as root, or set another path"
+        ) from None

@@ -229,11 +229,11 @@ def bind(host: str, port: int) -> tuple[socket.socket, socket.socket]:
         udp.close()
         tcp.close()
         if fault.errno == EADDRINUSE:
-            do = "another DNS server has it (ss -lunp shows which): end that, or give another --listen"
+            do = "another DNS server has it (ss -lunp shows which): end that, or set another address or port"
         elif fault.errno in (EACCES, EPERM):
             do = "this user may not bind it: run as root, or with CAP_NET_BIND_SERVICE"
         else:
-            do = "give another --listen"
+            do = "set another address or port"
         raise Unavailable(f"{host} port {port} can't be bound ({fault.strerror or fault}): {do}") from None
     return udp, tcp
 

@@ -1,5 +1,12 @@
 """The program: configuration, command line, the roles, and the translation of Kubernetes objects for the packages.
 
-Files in reading order: cli, agent_file, config, identity, snapshot, snapshot_file, plan/ (pure: objects to what dns,
-proxy and tunnel take), agent, relay, status. The only place where a Service becomes names, NAT rules and routes.
+Takes: EdgeMesh's configuration file, a directory of manifests. Gives: the command `edgemesh`.
+
+Files in reading order: __main__, cli (the command line); agent_file, config, identity (who this node is);
+snapshot, snapshot_file (what is known); plan/ (pure: objects to what dns, proxy and tunnel take); agent (follows,
+decides, applies), with rules, devices, saver (each keeps one thing as it should be) and agent_socket, report, status
+(how it stands, and how that is shown); relay (the relay's role).
+
+Invariants: only here does a Service become names, NAT rules and routes; an agent that knows nothing touches nothing;
+its end takes nothing down.
 """

@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     if words[:1] == ["demo"]:  # the demo has a command line of its own, and the program does not import it
         os.execv(sys.executable, [sys.executable, "-m", "e2e.demo", *words[1:]])
-    options = _parser().parse_args(words)
+    options = parser().parse_args(words)
     logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=logging.INFO, stream=sys.stderr)
     try:
         status: int = options.run(options)
@@ -40,11 +40,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     return status
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def parser() -> argparse.ArgumentParser:
+    """All subcommands; `run` of what was read is the function that does it."""
+    top = argparse.ArgumentParser(
         prog="edgemesh", description="Any workload at any site calls any other by its Kubernetes name."
     )
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    commands = top.add_subparsers(required=True, metavar="COMMAND")
 
     agent = commands.add_parser("agent", help="run this node: follow objects, decide, apply")
     _config_option(agent)
@@ -95,7 +96,7 @@ def _parser() -> argparse.ArgumentParser:
     status.set_defaults(run=_status)
 
     commands.add_parser("demo", help="see it all work, in a private bed on this machine: edgemesh demo --help")
-    return parser
+    return top
 
 
 def _config_option(parser: argparse.ArgumentParser) -> None:

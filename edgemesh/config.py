@@ -31,6 +31,8 @@ RESERVED = ("100.64.0.0/10", "172.17.0.0/16", "192.168.0.0/16", "169.254.0.0/16"
 
 _DEVICE_MAX = 15
 """Bytes of a Linux interface name (IFNAMSIZ less the final zero)."""
+_LABEL = "[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"
+"""Of a domain's name (RFC 1123, 2.1)."""
 
 
 class RelayNode(NamedTuple):
@@ -188,9 +190,9 @@ def _faults(read: AgentFile) -> Iterator[Fault]:
     if read.kind != KIND:
         yield Fault(("kind",), f"is {read.kind!r}", suggest(read.kind, [KIND]))
     common, tunnel = read.common_config, read.modules.edge_tunnel
-    if not _is_address(common.bridge_device_ip):
+    if not _is_address(common.bridge_device_ip, 4):
         at: Path = ("commonConfig", "bridgeDeviceIP")
-        yield Fault(at, f"{common.bridge_device_ip!r} is not an IP address", "such as 169.254.96.16")
+        yield Fault(at, f"{common.bridge_device_ip!r} is not an IPv4 address", "such as 169.254.96.16")
     for at, device in (
         (("commonConfig", "bridgeDeviceName"), common.bridge_device_name),
         (("modules", "edgeTunnel", "deviceName"), tunnel.device_name),
@@ -203,7 +205,7 @@ def _faults(read: AgentFile) -> Iterator[Fault]:
     ):
         if not os.path.isabs(directory):
             yield Fault(at, f"{directory!r} is not an absolute path", "a path that begins with '/'")
-    if not re.fullmatch(r"([a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?\.?)+", common.cluster_domain.lower()):
+    if not re.fullmatch(rf"{_LABEL}(\.{_LABEL})*\.?", common.cluster_domain.lower()):
         at = ("commonConfig", "clusterDomain")
         yield Fault(at, f"{common.cluster_domain!r} is not a domain", "such as cluster.local")
     for i, node in enumerate(tunnel.relay_nodes):
@@ -215,8 +217,8 @@ def _faults(read: AgentFile) -> Iterator[Fault]:
 
 
 def _range_faults(common: CommonConfig) -> Iterator[Fault]:
-    """Ranges that are none, or that overlap."""
-    ranges: dict[str, ipaddress.IPv4Network | ipaddress.IPv6Network] = {}
+    """Ranges that are none, or not IPv4, as services, pods and mesh addresses are, or that overlap."""
+    ranges: dict[str, ipaddress.IPv4Network] = {}
     for name, text in (
         ("serviceCIDR", common.service_cidr),
         ("podCIDR", common.pod_cidr),
@@ -224,25 +226,25 @@ def _range_faults(common: CommonConfig) -> Iterator[Fault]:
     ):
         at = ("commonConfig", name)
         try:
-            network = ipaddress.ip_network(text)
+            network = ipaddress.IPv4Network(text)
         except ValueError as error:
             bits = "host bits" in str(error)
-            right = str(ipaddress.ip_network(text, strict=False)) if bits else "such as 10.96.0.0/12"
-            yield Fault(at, f"{text!r} is not a range of addresses", right)
+            right = str(ipaddress.IPv4Network(text, strict=False)) if bits else "such as 10.96.0.0/12"
+            yield Fault(at, f"{text!r} is not a range of IPv4 addresses", right)
             continue
         for other, taken in ranges.items():
             if network.overlaps(taken):
                 yield Fault(at, f"{network} overlaps {other} {taken}", "a range of its own")
         if name == "meshCIDR":
-            for taken in map(ipaddress.ip_network, RESERVED):
+            for taken in map(ipaddress.IPv4Network, RESERVED):
                 if network.overlaps(taken):
                     yield Fault(at, f"{network} overlaps {taken}, which sites use", "such as 10.222.0.0/16")
         ranges[name] = network
 
 
-def _is_address(text: str) -> bool:
+def _is_address(text: str, *versions: int) -> bool:
+    """Whether a text is an IP address, of one of the versions (4, 6) where any are named."""
     try:
-        ipaddress.ip_address(text)
+        return ipaddress.ip_address(text).version in (versions or (4, 6))
     except ValueError:
         return False
-    return True

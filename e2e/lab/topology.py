@@ -13,6 +13,7 @@ Addresses are from RFC 5737 and RFC 2544's range, so that nothing here could be 
 
 from __future__ import annotations
 
+import compileall
 import contextlib
 import json
 import os
@@ -103,6 +104,12 @@ def program(*args: str) -> list[str]:
 
 
 ENVIRONMENT = {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
+
+
+def compile_program() -> None:
+    """Write the program's byte code, as an installation does: in the bed nobody could, and each start would compile."""
+    for package in ("dns", "edgemesh", "proxy", "sync", "tunnel"):
+        compileall.compile_dir(ROOT / package, quiet=2)
 
 
 class Node:
@@ -245,9 +252,6 @@ class Node:
         draft.write_text(text)
         draft.rename(directory / name)
 
-    def remove_manifest(self, name: str) -> None:
-        (self.space.path(MANIFESTS) / name).unlink(missing_ok=True)
-
     def mesh_node(self) -> str:
         """The node's MeshNode as its own program prints it; makes its key and port where there are none."""
         given = ["--mesh-address", self.place.mesh_address, "--pod-range", self.place.pod_range]
@@ -259,6 +263,7 @@ class Topology:
     """Everything of one bed: nodes by name, routers by zone, the internet and its weather."""
 
     def __init__(self, bed: Bed, logs: Path, nat_a: Nat, nat_b: Nat) -> None:
+        compile_program()
         self.bed = bed
         self.logs = logs
         self.nat = {"site-a": nat_a, "site-b": nat_b}

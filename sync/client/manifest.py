@@ -14,7 +14,7 @@ from sync.resources.shape import spell
 
 
 class Problem(NamedTuple):
-    """A mistake in a manifest: where it is (line from 1), what is wrong, what would be right (may be empty)."""
+    """A mistake in a manifest: where it is (line from 1; 0: none), what is wrong, what would be right (or empty)."""
 
     file: str
     line: int
@@ -24,7 +24,8 @@ class Problem(NamedTuple):
 
     def __str__(self) -> str:
         what = f"{self.field}: {self.wrong}" if self.field else self.wrong
-        return f"{self.file}:{self.line}: {what}" + (f"; {self.right}" if self.right else "")
+        where = f"{self.file}:{self.line}" if self.line else self.file
+        return f"{where}: {what}" + (f"; {self.right}" if self.right else "")
 
 
 def parse(name: str, text: bytes, service_range: str = "") -> tuple[tuple[Resource, ...], list[Problem]]:

@@ -1,2 +1,4 @@
-"""What Kubernetes' controllers compute, as pure functions: slices (EndpointSlices from selectors and pods), addresses
-(cluster IPs)."""
+"""What Kubernetes' controllers compute, as pure functions.
+
+Files in reading order: slices (EndpointSlices from selectors and pods), addresses (cluster IPs).
+"""

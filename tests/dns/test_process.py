@@ -194,7 +194,7 @@ def test_a_taken_port_is_one_sentence(host: Space, folder: Path) -> None:
     assert second.popen.wait(10) == 1
     assert second.log.read_text() == (
         "ERROR 127.0.0.1 port 53 can't be bound (Address already in use): another DNS server has it "
-        "(ss -lunp shows which): end that, or give another --listen\n"
+        "(ss -lunp shows which): end that, or set another address or port\n"
     )
     assert first.signal(signal.SIGINT) == 0
 

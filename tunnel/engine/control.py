@@ -53,7 +53,7 @@ def listen(path: Path) -> socket.socket:
         listener.listen(CLIENTS)
     except OSError as error:
         raise EngineTrouble(
-            f"the control socket {path} can't be made: {error.strerror}; run as root or choose --socket-dir"
+            f"the control socket {path} can't be made: {error.strerror}; run as root, or make its directory writable"
         ) from error
     return listener
 

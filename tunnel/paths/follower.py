@@ -8,6 +8,7 @@ the way in use is silent for a second.
 import math
 from collections.abc import Callable
 
+from tunnel.control.engine import PeerState
 from tunnel.endpoint import Endpoint
 from tunnel.paths.pair import ADOPTION, LOOK_AGAIN, Pair
 from tunnel.paths.probe import Choice, Chosen, Lost
@@ -33,6 +34,11 @@ class Follower(Pair):
         self._used = now
         super().__init__(peer, epoch, random, now)
 
+    def adopt(self, state: PeerState, now: float) -> None:
+        """As for both; the chooser gets its time to say that the way is still the one."""
+        self._used = now
+        super().adopt(state, now)
+
     def hurried(self, now: float) -> bool:
         """A way that was chosen a moment ago is being proven."""
         return self._proof is not None and not self._proof.done and now - self._used < HURRY
@@ -46,7 +52,7 @@ class Follower(Pair):
         return not self._of(Origin.RELAY)
 
     def _watch(self, now: float) -> float:
-        lost = self._lost_at()
+        lost = self._lost_at(now)
         if self.current is not None and lost < math.inf:
             lost = max(lost, self._silence_of(self.current) + SILENCE)
         return min(self._lost.at, lost if lost > now else math.inf)
@@ -57,7 +63,7 @@ class Follower(Pair):
         if current is None:
             if self.engine is None or self.engine.endpoint is None or now - self._used > ADOPTION:
                 self._relay("", now)
-        elif current.lost(now, hearing=self._hearing()):
+        elif current.lost(now, hearing=self._hearing(now)):
             if self._lost.at == math.inf and self.number:
                 self._lost.start()
             if now >= self._silence_of(current) + SILENCE:

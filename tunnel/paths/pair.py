@@ -28,6 +28,9 @@ STANDBY_PING = 24.0
 BUSY_FOR = 5.0
 """Seconds that traffic counts as flowing after the counters moved."""
 
+HEARING = 0.5
+"""Seconds after the last data in which more is expected: two looks at a busy engine's counters, and some."""
+
 KEEPALIVES = 64
 """Bytes by which counters move without traffic: one keepalive each way."""
 
@@ -284,14 +287,17 @@ class Pair:
             self.since = now
             self.changed = True
 
-    def _hearing(self) -> bool:
-        """Whether data has come in since the first unanswered ping of the way in use."""
-        first = self.current.first_unanswered if self.current else None
-        return first is not None and self._received > first
+    def _hearing(self, now: float) -> bool:
+        """Whether data comes in."""
+        return now - self._received < HEARING
 
-    def _lost_at(self) -> float:
+    def _lost_at(self, now: float) -> float:
         """When the way in use counts as lost if nothing comes."""
-        return self.current.lost_at(hearing=self._hearing()) if self.current else math.inf
+        if self.current is None:
+            return math.inf
+        if not self._hearing(now):
+            return self.current.lost_at()
+        return min(self.current.lost_at(hearing=True), max(self.current.lost_at(), self._received + HEARING))
 
     def _tell_candidates(self, wait: float) -> None:
         """Tell the peer where this end may be: all of it each time, since lists get lost."""

@@ -2,7 +2,8 @@
 
 A ping counts as answered by a pong for its id from the endpoint asked, whenever it comes; a pong answers all earlier
 pings too. A way is lost when three pings or more are unanswered and the first of them is older than the patience,
-which is longer while data still comes in (an engine at full speed delays our probes).
+which is longer while data comes in: then the way works, and it is the peer's agent that is away, or slow. If it works
+in one direction only, the peer hears nothing, and says so.
 """
 
 import math
@@ -16,7 +17,8 @@ BURST = 0.1
 """Seconds from an unanswered ping to the next."""
 
 PATIENCE = 0.35
-PATIENCE_HEARING = 0.55
+PATIENCE_HEARING = 6.0
+"""An agent that was killed is back within 3 s; after twice that its word is not waited for any more."""
 FRESH = 3.0
 """Seconds that an answer makes a way that is not in use eligible."""
 
@@ -98,7 +100,7 @@ class Way:
     def lost_at(self, *, hearing: bool = False) -> float:
         """When this way counts as having stopped answering if nothing comes; infinity when nothing hints at it.
 
-        `hearing`: data came in since the first unanswered ping.
+        `hearing`: data comes in.
         """
         first = self.first_unanswered
         if first is None or len(self.pending) < 3:
@@ -119,6 +121,10 @@ class Way:
         """Put the way off: `first` seconds, twice that the next time, and so on."""
         self.held_until = now + min(first * 2**self.holds, HOLD_MOST)
         self.holds = min(self.holds + 1, 16)
+
+    def trust(self) -> None:
+        """Nothing is held against the way any more."""
+        self.held_until, self.holds = 0.0, 0
 
     def next_ping(self, interval: float) -> float:
         """When to ping a way that is to be pinged every `interval` seconds: sooner, for a while, after a miss."""
