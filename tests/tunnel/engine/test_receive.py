@@ -55,7 +55,7 @@ class End:
                 device=device,
                 udp=self,
                 tun=SimpleNamespace(fd=-1),
-                handshake=lambda datagram, source: self.handshakes.append(datagram),
+                handshake=lambda datagram, source: self.handshakes.append(bytes(datagram)),
                 session_message=lambda keypair, message: self.messages.append(bytes(message)),
                 say=lambda keypair, message: None,
             ),
