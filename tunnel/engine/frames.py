@@ -23,7 +23,7 @@ from struct import Struct
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
 
-from tunnel.endpoint import CHANNEL, CHANNEL_HEADER, FRAME
+from tunnel.endpoint import CHANNEL, CHANNEL_HEADER, FRAME, channel_header
 from tunnel.engine.tun import LARGEST
 from tunnel.engine.udp import LARGEST_SEND, SegmentSize, segment_size
 from tunnel.wireguard.keypair import REJECT_AFTER_MESSAGES, nonce
@@ -46,9 +46,6 @@ PARTIAL_AGE = 0.25
 
 header = Struct("<BBBBIQ")
 """FRAME, parts, part, 0, receiver index, counter."""
-
-channel_header = Struct("<II")
-"""CHANNEL and its number, in front of each datagram to and from a relay."""
 
 Aead = AESGCM | ChaCha20Poly1305
 
