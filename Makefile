@@ -26,4 +26,4 @@ bench: setup peers
 	@$(PYTHON) -m bench all $(ARGS)
 
 clean:
-	rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf .venv build *.egg-info .hypothesis .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

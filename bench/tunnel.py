@@ -22,10 +22,11 @@ from pathlib import Path
 from bench import peers
 from bench.report import Cell, Report, at_least, machine
 from e2e.lab.namespaces import Bed, BedError, Space
+from e2e.lab.routers import Weather, cut_segments
 
 DEVICE = "edgemesh-wg"
 PORT = 51820
-LOSS = 5  # of 1,000 datagrams
+LOSS = 0.005
 ROUNDS = 3
 ENVIRONMENT = {"PYTHONPATH": str(Path(__file__).parent.parent)}
 START_TIMEOUT = 5.0
@@ -46,12 +47,6 @@ table ip nat {
     iifname "wan" udp dport 51820 dnat to 192.168.%(side)d.2
     iifname "wan" tcp dport 5201 dnat to 192.168.%(side)d.2
   }
-}
-"""
-
-LOSE = """
-table ip loss {
-  chain forward { type filter hook forward priority 0; oifname "wan" numgen random mod 1000 < %d drop; }
 }
 """
 
@@ -119,10 +114,9 @@ class Course:
 
     def _lose(self) -> None:
         for left, left_device, right, right_device in LINKS[1:-1]:
-            self.hosts[left].run(["ip", "link", "set", left_device, "gso_max_segs", "1"])
-            self.hosts[right].run(["ip", "link", "set", right_device, "gso_max_segs", "1"])
-        for router in ("router1", "router2"):
-            self.hosts[router].run(["nft", "-f", "-"], input=LOSE % LOSS)
+            cut_segments(self.hosts[left], left_device)
+            cut_segments(self.hosts[right], right_device)
+        Weather(self.hosts["router1"]).lose(LOSS)  # which every datagram goes through once
 
     def _join(self) -> None:
         nodes = [self.hosts["node1"], self.hosts["node2"]]
@@ -203,7 +197,7 @@ def measure(quick: bool, say: Callable[[str], None]) -> Report:
     rows: list[dict[str, Cell]] = [
         {
             "way": way.name,
-            "loss": f"{LOSS / 10:g} %" if lossy else "none",
+            "loss": f"{LOSS:.1%}" if lossy else "none",
             "Mbit/s": round(figure[way, lossy]),
             "sent again": round(statistics.median(again for _, again in found[way, lossy])),
             "framing": framing[way, lossy],

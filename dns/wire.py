@@ -114,17 +114,6 @@ def to_wire(text: str) -> WireName:
     return WireName(wire)
 
 
-def to_text(name: bytes) -> str:
-    """A wire name for people and logs, without the final dot; bytes that are not printable as `\\DDD`."""
-    labels = []
-    at = 0
-    while at < len(name) and name[at]:
-        label = name[at + 1 : at + 1 + name[at]]
-        labels.append("".join(chr(c) if 33 <= c < 127 and c not in b".\\" else f"\\{c:03d}" for c in label))
-        at += 1 + name[at]
-    return ".".join(labels) or "."
-
-
 def parents(name: bytes) -> Iterable[WireName]:
     """The name itself, then each name above it, the root last."""
     at = 0

@@ -49,6 +49,7 @@ class Proxy:
         self._services: dict[str, ServicePort] = {}
         self._netfilter: Netfilter | None = None
         self._contents: Contents | None = None
+        self._wanted = False
         self._generation = b""
         self._mark: tuple[bytes, ...] = ()
         self._error: str | None = None
@@ -80,7 +81,7 @@ class Proxy:
         Takes some 20 µs, some 200 after a change of anybody's. When it says no, the next call writes everything anew.
         """
         if self._contents is None:
-            return self._error is None
+            return not self._wanted
         try:
             kernel = Kernel(self._opened())
             generation = kernel.generation()
@@ -112,8 +113,10 @@ class Proxy:
         """Drop the table: services are reached no more. Raises ProxyError."""
         self._services = {}
         self._run(self._drop_table)
+        self._wanted = False
 
     def _run(self, work: Callable[[], None]) -> None:
+        self._wanted = True
         try:
             work()
             if self._contents:

@@ -277,9 +277,18 @@ class Mesh:
             self._state = await self._engine.state()
             self._polled = self._clock()
             self._report("engine", "")
+            self._look_for_changes(finder)
             finder.state(self._state, self._polled)
             await self._move(finder)
         self._due.deadline = self._clock()
+
+    def _look_for_changes(self, finder: PathFinder) -> None:
+        """Somebody else changed the engine's peers or port (`wg set`): it is told all again."""
+        state = self._state
+        if state is None or not self._configured:
+            return
+        self._configured = state.listen_port == self._node.listen_port and state.peers.keys() == finder.pairs.keys()
+        self._report("settings", "" if self._configured else "somebody else has changed the engine's peers or port")
 
     async def _move(self, finder: PathFinder) -> None:
         while finder.moves:

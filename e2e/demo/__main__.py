@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from e2e.demo import kept
+from e2e.demo.record import Record, Step
 from e2e.demo.run import SECONDS, show
 from e2e.demo.screen import Screen
 from e2e.lab import preflight
@@ -47,14 +48,13 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     given = parser().parse_args(arguments)
-    if given.command == "enter":
-        return kept.enter(given.node, given.run)
-    if given.command == "down":
-        return kept.down()
     try:
+        if given.command == "enter":
+            return kept.enter(given.node, given.run)
+        if given.command == "down":
+            return kept.down()
         if problem := preflight.problem():
-            print(f"edgemesh demo: {problem}", file=sys.stderr)
-            return 1
+            return _refused(given, problem)
         screen = Screen(sys.stderr if given.json else sys.stdout)
         nat_a, nat_b = Nat(given.nat_a), Nat(given.nat_b)
         record = show(nat_a, nat_b, with_faults=given.only != "calls", screen=screen, keep=given.keep)
@@ -62,11 +62,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("\nedgemesh demo: ended; nothing of it is left", file=sys.stderr)
         return 130
     except BedError as error:
-        print(f"edgemesh demo: {error}", file=sys.stderr)
-        return 1
+        return _refused(given, str(error))
     if given.json:
         print(record.json())
     return 0 if record.ok else 1
+
+
+def _refused(given: argparse.Namespace, why: str) -> int:
+    """Say why there is no demo; a program that waits for the document is told by it, too."""
+    print(f"edgemesh demo: {why}", file=sys.stderr)
+    if given.json:
+        print(Record(given.nat_a, given.nat_b, steps=[Step("a private bed", detail=why)]).json())
+    return 1
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from e2e.lab.caller import HOST_RESOLV_CONF, ON_NODE
-from e2e.lab.namespaces import Space, environment
+from e2e.lab.namespaces import BedError, Space, environment
 from e2e.lab.topology import ENVIRONMENT
 
 KEEP_RUNS = 10
@@ -39,6 +39,8 @@ def runs() -> Path:
         pass
     fallback = Path(tempfile.gettempdir()) / f"edgemesh-demo-{os.geteuid()}"
     fallback.mkdir(mode=0o700, exist_ok=True)
+    if fallback.lstat().st_uid != os.geteuid():  # files in it say which process to end
+        raise BedError(f"{fallback} is another user's: remove it, or set XDG_CACHE_HOME to a directory of your own")
     return fallback
 
 

@@ -15,6 +15,7 @@ from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from e2e.demo.record import Step
 
@@ -56,11 +57,11 @@ class Screen:
         if not self._terminal:
             yield
             return
-        with self.console.status("") as status:
-            status.update(f"{escape(what)}  [dim]{self._progress()}[/dim]")
+        with self.console.status(_Progress(self, what)):
             yield
 
-    def _progress(self) -> str:
+    def progress(self) -> str:
+        """How far the whole has come."""
         return f"{self.elapsed:.0f} s of about {self._expected:.0f} s"
 
     def step(self, step: Step) -> None:
@@ -87,3 +88,14 @@ class Screen:
         for row in rows:
             table.add_row(*(escape(cell) for cell in row))
         self.console.print(table)
+
+
+class _Progress:
+    """What is going on and for how long: asked anew each time the terminal's line moves."""
+
+    def __init__(self, screen: Screen, what: str) -> None:
+        self._screen = screen
+        self._what = what
+
+    def __rich__(self) -> Text:
+        return Text.from_markup(f"{escape(self._what)}  [dim]{self._screen.progress()}[/dim]")

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import ipaddress
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,8 @@ from e2e.lab.routers import Nat, Reach, expected
 from e2e.lab.topology import PLACES, ROOT, Node, Topology
 from e2e.lab.workloads import Cluster, Workloads
 
-EXAMPLES = ROOT / "examples"
+EXAMPLES = next(filter(Path.is_dir, (ROOT / "examples", Path(sys.prefix) / "share" / "edgemesh" / "examples")))
+"""In a checkout, or where an installation has them."""
 NAMESPACE = "shop"
 LAST_LINES = 6
 
@@ -149,12 +150,6 @@ class Stage:
                 raise Ended("the bed has ended")
             time.sleep(0.02)
         return (time.monotonic() - start) * 1000
-
-    def together(self, *actions: Callable[[], object]) -> None:
-        """Do several things at once; the first failure is raised when all have ended."""
-        with ThreadPoolExecutor(len(actions)) as pool:
-            for future in [pool.submit(action) for action in actions]:
-                future.result()
 
     def add_call(self, name: str, caller: Caller, question: str, answer: Answer, protocol: str = "tcp") -> Call:
         """Note a call; raises Failure when it was not answered."""

@@ -252,9 +252,6 @@ class Node:
         draft.write_text(text)
         draft.rename(directory / name)
 
-    def remove_manifest(self, name: str) -> None:
-        (self.space.path(MANIFESTS) / name).unlink(missing_ok=True)
-
     def mesh_node(self) -> str:
         """The node's MeshNode as its own program prints it; makes its key and port where there are none."""
         given = ["--mesh-address", self.place.mesh_address, "--pod-range", self.place.pod_range]

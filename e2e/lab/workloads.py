@@ -82,13 +82,6 @@ class Cluster:
             for node in self._reachable():
                 node.write_manifest(file.name, file.read_text())
 
-    def withdraw(self, item: Object) -> None:
-        """Remove an object everywhere."""
-        name = file_name(item)
-        (self.directory / name).unlink(missing_ok=True)
-        for node in self._reachable():
-            node.remove_manifest(name)
-
     def publish_nodes(self) -> None:
         """Publish Node and MeshNode of every place; each node's own program makes its key and prints the latter."""
         nodes = list(self._topology)

@@ -83,26 +83,6 @@ class Planner:
         made = slices(service, snapshot.pods(service), snapshot.nodes)
         return (*(piece for piece in kept if not made_here(piece)), *made) if kept else made
 
-    def names(self, snapshot: Snapshot) -> list[Name]:
-        """All names as they were last given out, for a resolver that starts from nothing."""
-        found: list[Name] = []
-        for key in sorted(self._given):
-            service = snapshot.services[key]
-            pieces = self.slices(snapshot, service)
-            own = names(service, self.address(service), pieces, self.mesh, self._config.cluster_domain)
-            found += (name for name in own if not name.ptr)
-        return found + [self._pointer(owner) for owner in self._pointers]
-
-    def ports(self, snapshot: Snapshot) -> list[ServicePort]:
-        """All service ports as they were last given out, for a proxy that starts from nothing."""
-        view = View(self._config, self.mesh, self._unreachable)
-        found: list[ServicePort] = []
-        for key in sorted(self._given):
-            service = snapshot.services[key]
-            pieces = self.slices(snapshot, service)
-            found += ports(service, self.address(service), pieces, snapshot.rule(key), view)[0]
-        return found
-
     def update(self, snapshot: Snapshot, affected: Affected, unreachable: Set[str] | None = None) -> Difference:
         """The difference that a change makes: of objects, or of the nodes without a working path (None: as before)."""
         services = set(affected.services)

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dns import wire
-from dns.wire import Malformed, Record, encode_answer, parse_query, parse_response, to_text, to_wire
+from dns.wire import Malformed, Record, encode_answer, parse_query, parse_response, to_wire
 
 LABEL = st.text("abcdefghijklmnopqrstuvwxyz0123456789-_", min_size=1, max_size=20)
 NAMES = st.lists(LABEL, min_size=1, max_size=8).map(".".join)
@@ -26,7 +26,7 @@ def ask(name: str = "orders.shop", kind: str = "A", **header: int) -> bytes:
 
 @given(NAMES)
 def test_names_go_round(name: str) -> None:
-    assert to_text(to_wire(name)) == name
+    assert str(DNSRecord.parse(wire.encode_query(1, to_wire(name), wire.A, edns=False)).q.qname) == name + "."
     assert to_wire(name.upper() + ".") == to_wire(name)
     assert list(wire.parents(to_wire(name)))[-1] == wire.ROOT
 
@@ -35,11 +35,6 @@ def test_names_go_round(name: str) -> None:
 def test_bad_names(name: str) -> None:
     with pytest.raises(Malformed):
         to_wire(name)
-
-
-def test_text_of_odd_bytes() -> None:
-    assert to_text(b"\x03a.\xff\0") == "a\\046\\255"
-    assert to_text(b"\0") == "."
 
 
 @given(NAMES, st.sampled_from(["A", "AAAA", "SRV", "PTR", "HTTPS", "TXT"]), st.integers(0, 65535))

@@ -1,5 +1,6 @@
 """An agent with its resolver, engine and kernel, and what may happen to them: real processes on a host of a bed."""
 
+import json
 import signal
 import subprocess
 import sys
@@ -291,6 +292,9 @@ def test_status_says_what_is_ill(node: Node) -> None:
     well = node.host.run("status")
     assert (well.returncode, well.stderr) == (0, "")
     assert f"{node.host.name}: healthy" in well.stdout
+    document = json.loads(node.host.run("status", "--json").stdout)
+    assert document["healthy"] is True
+    assert document.keys() == node.host.status().keys()
     assert "services: 1 ports, 1 endpoints" in well.stdout
     node.resolver.signal(signal.SIGKILL)
     node.engine.signal(signal.SIGKILL)

@@ -304,6 +304,7 @@ def test_what_somebody_else_takes_away_is_noticed_and_written_again(node: Node, 
     assert agent.intact()
     node.host.run(["nft", loss])
     assert not agent.intact()
+    assert not agent.intact()
     agent.update()
     assert agent.intact()
     assert node.call(node.host, SERVICE, "10.96.0.2:80") == [["pod1", MESH], ["pod2", MESH]]

@@ -38,7 +38,8 @@ class Joiner:
         self._write = write
         self._data = bytearray(2 * LARGEST)
         self._view = memoryview(self._data)
-        self._held = False
+        self.holds = False
+        """Whether something waits for what may follow it."""
         self._end = VNET  # of what is held; its packet begins at VNET
         self._joined = False  # whether it is more than came at once
         self._shape = (0, 0)
@@ -58,12 +59,12 @@ class Joiner:
 
     def frame_room(self, length: int) -> memoryview:
         """Where to put `length` bytes (LARGEST at most) of virtio-net header and packet."""
-        at = self._end if self._held else 0
+        at = self._end if self.holds else 0
         return self._view[at : at + length]
 
     def take_frame(self, length: int) -> None:
         """What is in `frame_room`, `length` bytes long, is next."""
-        at = self._end if self._held else 0
+        at = self._end if self.holds else 0
         flags, kind, _, size, _, _ = VNET_HEADER.unpack_from(self._data, at)
         if length > WHOLE or not flags & NEEDS_CSUM:
             self.flush()
@@ -73,12 +74,12 @@ class Joiner:
 
     def flush(self) -> None:
         """Write what is held."""
-        if not self._held:
+        if not self.holds:
             return
         end = self._end
         if self._joined:
             self._rewrite_headers(end - VNET)
-        self._held = False
+        self.holds = False
         self._end = VNET
         self._write(self._view[:end])
 
@@ -97,7 +98,7 @@ class Joiner:
         key = int.from_bytes(view[at : at + header], "big") & _mask(tcp, header)
         (sequence,) = _u32.unpack_from(data, at + tcp + 4)
         push = data[at + tcp + 13] & _PSH
-        if self._held:
+        if self.holds:
             if (
                 key == self._key
                 and sequence == self._next
@@ -120,7 +121,7 @@ class Joiner:
             data[at - VNET : at] = _NO_VNET
         if at != VNET:
             data[: VNET + length] = view[at - VNET : at + length]
-        self._held, self._joined, self._verified = True, False, framed
+        self.holds, self._joined, self._verified = True, False, framed
         self._end = VNET + length
         self._shape, self._key, self._addresses = shape, key, 0
         self._size = size or payload

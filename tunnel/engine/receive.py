@@ -123,21 +123,24 @@ class Receiver:
         while True:
             udp = state.udp
             receive = udp.socket.recvmsg_into
+            joiner, number = self._joiner, 0
             while udp is state.udp:
-                for number in range(BATCH):
-                    try:
-                        length, ancillary, _, source = receive(
-                            self._layout.buffers, ANCILLARY, socket.MSG_DONTWAIT if number else 0
-                        )
-                    except BlockingIOError:
-                        break
-                    except OSError as error:
-                        if udp is state.udp and error.errno in (errno.EBADF, errno.ENOTSOCK):
-                            raise
-                        break  # an earlier send's error, or the socket was replaced
-                    if length:
-                        self.train(length, train_segment(ancillary, length), source[:2])
-                self._joiner.flush()
+                try:
+                    length, ancillary, _, source = receive(
+                        self._layout.buffers, ANCILLARY, socket.MSG_DONTWAIT if joiner.holds else 0
+                    )
+                except BlockingIOError:
+                    length = 0
+                except OSError as error:
+                    if udp is state.udp and error.errno in (errno.EBADF, errno.ENOTSOCK):
+                        raise
+                    length = 0  # an earlier send's error, or the socket was replaced
+                if length:
+                    self.train(length, train_segment(ancillary, length), source[:2])
+                    number += 1
+                if not length or number == BATCH:
+                    joiner.flush()
+                    number = 0
 
     @property
     def buffers(self) -> list[memoryview]:

@@ -179,6 +179,8 @@ class State:
                 self._transmitter = transmit.Transmitter(self)
             self._transmitter.data[: len(packet)] = packet
             self._transmitter.forward(len(packet))
+        if self._transmitter is not None:
+            self._transmitter.flush()
 
     def _post(self, endpoint: Endpoint, datagram: bytes) -> None:
         if endpoint.channel:

@@ -3,14 +3,20 @@
 A single packet goes as a standard data message. A segment goes as frames where the session has them, else it is cut
 into packets. One read, one AEAD and one send for a 64 KB segment is what the speed comes from.
 
-Invariants: no lock is taken for a packet whose peer has a session; packets of a peer without one are kept up to
-STAGED_PACKETS and, for all peers, STAGED_BYTES, the oldest going first.
+Single packets that TUN has ready one after the other, go to one endpoint and are of one size when sealed leave as one
+train: acknowledgements and the beginnings and ends of connections, of which a busy node has many. The network's layers,
+here and on the way, then walk once for all of them.
+
+Invariants: packets leave in the order they came; what is held leaves before TUN is waited for; no lock is taken for a
+packet whose peer has a session; packets of a peer without one are kept up to STAGED_PACKETS and, for all peers,
+STAGED_BYTES, the oldest going first.
 """
 
 from __future__ import annotations
 
 import os
 from collections import deque
+from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -82,6 +88,9 @@ class Transmitter:
         self._packet_view = memoryview(self._packet)
         self._train = bytearray(LARGEST_SEND)
         self._train_view = memoryview(self._train)
+        self._held: Endpoint | None = None  # where the train of single packets that is held goes to
+        self._end = 0  # of that train
+        self._size = 0  # of each of its messages
         self.data = bytearray(LARGEST + _PADDING)
         """Where a packet is put for `forward`, its virtio-net header first."""
         self._view = memoryview(self.data)
@@ -89,11 +98,29 @@ class Transmitter:
     def run(self) -> None:
         """Read from TUN and forward, for ever."""
         fd, into, forward = self._state.tun.fd, [self._view[:LARGEST]], self.forward
+        read, ready = os.readv, partial(os.preadv, fd, into, -1, os.RWF_NOWAIT)
         while True:
-            forward(os.readv(fd, into))
+            forward(read(fd, into))
+            try:
+                while self._held is not None:
+                    forward(ready())
+            except BlockingIOError:
+                self.flush()
+
+    def flush(self) -> None:
+        """Send what is held."""
+        held = self._held
+        if held is None:
+            return
+        self._held = None
+        end, size = self._end, self._size
+        self._state.udp.send((self._train_view[:end],), held[:2], segment_size(size) if end > size else None)
 
     def forward(self, end: int) -> None:
-        """Send what is in `data[:end]` to the peer its destination belongs to; without one it is dropped."""
+        """Send what is in `data[:end]` to the peer its destination belongs to; without one it is dropped.
+
+        A single packet may be held, until the next or `flush`.
+        """
         data, state = self.data, self._state
         version = data[VNET] >> 4
         if version == 4:
@@ -115,8 +142,9 @@ class Transmitter:
             return
         if not data[1]:
             finish(data, end)
-            sent = self._send_packet(keypair, endpoint, end)
+            sent = self._hold_packet(keypair, endpoint, end)
         else:
+            self.flush()
             session: Session | None = keypair.frames
             keys = session.sending if session else None
             if session is None or keys is None:
@@ -131,13 +159,19 @@ class Transmitter:
         if state.device.sent(peer, keypair, sent, True, now):
             state.initiate(peer)
 
-    def _send_packet(self, keypair: Keypair, endpoint: Endpoint, end: int) -> int:
-        """One data message, padded to a multiple of 16 as far as the MTU allows (whitepaper 5.4.6)."""
+    def _hold_packet(self, keypair: Keypair, endpoint: Endpoint, end: int) -> int:
+        """One data message, padded to a multiple of 16 as far as the MTU allows (whitepaper 5.4.6), into the train."""
         padded = VNET + _padded(end - VNET)
         self.data[end:padded] = _ZEROS[: padded - end]
-        length = self._seal(keypair, endpoint.channel, self._view[VNET:padded], 0)
-        self._state.udp.send((self._train_view[:length],), endpoint[:2])
-        return length
+        size = padded - VNET + DATA_OVERHEAD + (CHANNEL_HEADER if endpoint.channel else 0)
+        if self._held is not None and (endpoint != self._held or size > self._size or self._end + size > LARGEST_SEND):
+            self.flush()
+        if self._held is None:
+            self._held, self._size, self._end = endpoint, size, 0
+        self._end = self._seal(keypair, endpoint.channel, self._view[VNET:padded], self._end)
+        if size < self._size or self._end >= size * LARGEST_TRAIN:
+            self.flush()  # only the last of a train may be shorter
+        return size
 
     def _send_cut(self, keypair: Keypair, endpoint: Endpoint, end: int) -> tuple[int, int]:
         """A segment as data messages of single packets, in trains; all messages but the last are of one size.

@@ -80,6 +80,7 @@ class Chooser(Pair):
         self._proven = now
         self._used = now
         self._unanswered_since: float | None = None
+        self._stale = 0.0
         super().__init__(peer, epoch, random, now)
 
     def hurried(self, now: float) -> bool:
@@ -113,8 +114,11 @@ class Chooser(Pair):
 
     def _handshaking(self) -> float:
         """Until when the first handshake is waited for; in the past for never."""
-        session = self.engine is not None and self.engine.last_handshake
-        return -math.inf if session or self.stage is not Stage.RELAYED else self._used + HANDSHAKE
+        return -math.inf if self._session() or self.stage is not Stage.RELAYED else self._used + HANDSHAKE
+
+    def _session(self) -> bool:
+        """Whether there is a session that the peer may know too: one from before its restart is hardly known to it."""
+        return self.engine is not None and self.engine.last_handshake > self._stale
 
     def _say_choice(self, now: float) -> None:
         if self.current is not None and self._say.due(now):
@@ -154,11 +158,13 @@ class Chooser(Pair):
                 self._punch.rest(now, LOOK_AGAIN)
                 self.changed, self.since = True, now
             elif now >= self._deadline:
-                if self.engine is None or self.engine.last_handshake:
+                if self.engine is None or self._session():
                     current.hold(now, UNPROVEN_HOLD)
                     self._fall("probes pass directly, but no data", now)
                 else:
-                    # without any session yet, nothing speaks against the way
+                    # without any session yet, nothing speaks against the way; if only the peer's agent has begun anew,
+                    # the session from before is good, and the next failure counts
+                    self._stale = 0.0
                     current.held_until = now + DEAD_HOLD
                     self._fall("no handshake yet", now)
         elif self._unanswered_since is not None and now - self._unanswered_since > DOUBT:
@@ -235,6 +241,9 @@ class Chooser(Pair):
             self._choose(way, Stage.RELAYED, self.reason, now)
 
     def _restarted(self, now: float) -> None:
+        self._stale = self.engine.last_handshake if self.engine is not None else 0.0
+        for way in self._direct():
+            way.trust()  # it was the peer that was away
         if self.current is not None:
             self._choose(self.current, self.stage if self.stage is Stage.RELAYED else Stage.PROVING, "", now)
 

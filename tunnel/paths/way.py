@@ -122,6 +122,10 @@ class Way:
         self.held_until = now + min(first * 2**self.holds, HOLD_MOST)
         self.holds = min(self.holds + 1, 16)
 
+    def trust(self) -> None:
+        """Nothing is held against the way any more."""
+        self.held_until, self.holds = 0.0, 0
+
     def next_ping(self, interval: float) -> float:
         """When to ping a way that is to be pinged every `interval` seconds: sooner, for a while, after a miss."""
         if self.sent is None:

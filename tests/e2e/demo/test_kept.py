@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 
 from e2e.demo import kept
-from e2e.lab.namespaces import Bed
+from e2e.lab.namespaces import Bed, BedError
 from e2e.lab.topology import ROOT
 from tests.e2e.lab.test_namespaces import wait_until
 
@@ -90,3 +91,14 @@ def test_a_bed_that_is_released_is_not_closed() -> None:
     bed._released = False
     bed.close()
     assert bed.ended
+
+
+def test_a_directory_that_somebody_else_made_is_not_used(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    assert kept.runs() == tmp_path / f"edgemesh-demo-{os.geteuid()}"
+    assert kept.runs().stat().st_mode & 0o777 == 0o700
+    monkeypatch.setattr(os, "geteuid", lambda: 4711)
+    with pytest.raises(BedError, match="another user's"):
+        kept.runs()

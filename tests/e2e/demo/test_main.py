@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from e2e.demo import __main__ as command
@@ -35,10 +37,15 @@ def test_an_obstacle_is_one_sentence_and_exit_status_1(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(preflight, "problem", lambda: "there is no tun: make one.")
+    assert command.main([]) == 1
+    assert capsys.readouterr() == ("", "edgemesh demo: there is no tun: make one.\n")
     assert command.main(["--json"]) == 1
     out, err = capsys.readouterr()
-    assert out == ""
     assert err == "edgemesh demo: there is no tun: make one.\n"
+    document = json.loads(out)
+    assert document["ok"] is False
+    assert [(step["ok"], step["detail"]) for step in document["steps"]] == [(False, "there is no tun: make one.")]
+    assert document["calls"] == document["faults"] == []
 
 
 def test_ctrl_c_is_said(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import io
 
+import pytest
+
 from e2e.demo.record import Step
 from e2e.demo.screen import Screen
+from tests.e2e.lab.test_namespaces import wait_until
 
 
 def test_plain_text_has_no_control_characters_and_no_markup() -> None:
@@ -29,3 +32,19 @@ def test_plain_text_has_no_control_characters_and_no_markup() -> None:
     assert "[1]" in text
     # a step is one line, however long
     assert any("relay [killed]" in line and line.rstrip().endswith("long") for line in text.splitlines())
+
+
+def test_a_terminal_is_shown_how_the_time_goes(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setenv("TERM", "xterm")
+    out = Terminal()
+    screen = Screen(out)
+    screen.announce("Title", "text", 35)
+    with screen.working("a long [step]"):
+        wait_until(lambda: "0 s of about 35 s" in out.getvalue())
+        screen._start -= 17
+        wait_until(lambda: "17 s of about 35 s" in out.getvalue())
+    assert "a long [step]" in out.getvalue()

@@ -123,8 +123,6 @@ class Plan(RuleBasedStateMachine):
         assert self.receiver.ports == expected.ports
         assert self.planner.mesh == planner.mesh
         assert self.planner.problems == planner.problems
-        assert {name.name: name for name in self.planner.names(self.snapshot)} == expected.names
-        assert {port.name: port for port in self.planner.ports(self.snapshot)} == expected.ports
 
     @invariant()
     def indexes_are_those_of_the_objects(self) -> None:

@@ -74,6 +74,7 @@ class End:
         self.sent.clear()
         self.transmitter.data[: len(packet)] = packet
         self.transmitter.forward(len(packet))
+        self.transmitter.flush()
         return list(self.sent)
 
     def train(self, whole: bytes, size: int) -> None:

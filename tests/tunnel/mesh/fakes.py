@@ -18,6 +18,7 @@ class FakeEngine:
         self.configs: list[DeviceConfig] = []
         self.moves: list[tuple[bytes, Endpoint, bool]] = []
         self.polls = 0
+        self.port = 0
         self.peers: dict[bytes, PeerState] = {}
 
     async def ready(self) -> None:
@@ -36,6 +37,7 @@ class FakeEngine:
         await trio.lowlevel.checkpoint()
         self._check()
         self.configs.append(device)
+        self.port = device.listen_port
         self.peers = {
             peer.public_key: self.peers.get(peer.public_key, PeerState(peer.public_key, None, 0.0, 0, 0))
             for peer in device.peers
@@ -55,7 +57,7 @@ class FakeEngine:
         await trio.lowlevel.checkpoint()
         self._check()
         self.polls += 1
-        return DeviceState(1, dict(self.peers), (1, 2))
+        return DeviceState(self.port, dict(self.peers), (1, 2))
 
 
 class Wire:

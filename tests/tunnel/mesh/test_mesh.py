@@ -148,3 +148,22 @@ def test_a_new_key_begins_anew() -> None:
         await until(lambda: left.kind() is right.kind() is PathKind.LAN)
 
     run(test)
+
+
+def test_what_somebody_else_changed_at_the_engine_is_set_again() -> None:
+    async def test(left: End, right: End) -> None:
+        await until(lambda: left.kind() is right.kind() is PathKind.LAN)
+        configs = left.engine.configs
+        before = len(configs)
+        left.engine.peers.clear()
+        await until(lambda: len(configs) > before)
+        await until(lambda: left.engine.peers.keys() == {left.peer.public_key} and not left.mesh.trouble)
+        before = len(configs)
+        left.engine.port = 12345
+        await until(lambda: len(configs) > before and not left.mesh.trouble)
+        assert left.engine.port == left.node.listen_port
+        before, polls = len(configs), left.engine.polls
+        await until(lambda: left.engine.polls > polls + 3)
+        assert len(configs) == before
+
+    run(test)

@@ -14,6 +14,7 @@ from tunnel.paths.choice import HANDSHAKE, Chooser, pair
 from tunnel.paths.finder import MAX_OUTBOX, MAX_RELAYS, PathFinder
 from tunnel.paths.pair import MAX_WAYS, Pair
 from tunnel.paths.probe import Candidates, DatagramCodec, Ping, Pong
+from tunnel.paths.way import Way
 from tunnel.peer import PathKind, Peer
 from tunnel.relay.client import Bound, Down, RelayClient, Unbound, Up
 
@@ -235,3 +236,47 @@ def test_the_first_handshake_is_not_overtaken_by_a_second() -> None:
         assert (subject.endpoint == via) is wait
         subject.tick(HANDSHAKE + 0.01)
         assert subject.endpoint == way
+
+
+def test_a_session_from_before_the_peers_restart_is_none() -> None:
+    """A node that begins anew needs a handshake, whatever session this end still has, and gets the time for it."""
+    subject = chooser()
+    via, way = Endpoint(*RELAY_ADDRESS, 9), Endpoint("192.168.1.2", 4000)
+    for epoch, since in ((5, 0.0), (6, 10.0)):
+        subject.state(PeerState(THERE, via, 1.0, 0, 0), since)
+        subject.tick(since + 0.001)
+        for to in (via, way):
+            ping = [message for message, at in subject.outbox if at == to and isinstance(message, Ping)][-1]
+            subject.receive(Pong(ping.id, epoch, 0, Address("192.168.1.9", 1)), to, since + 0.002)
+        assert (subject.endpoint == way) is (epoch == 5)
+        subject.outbox.clear()
+        if epoch == 5:
+            # the peer goes down, the direct way with it
+            at = since
+            while subject.endpoint != via:
+                at += 0.05
+                subject.tick(at)
+            assert at < since + 9.0
+    subject.tick(10.0 + HANDSHAKE + 0.01)
+    assert subject.endpoint == way
+
+
+def test_a_way_is_not_put_off_because_the_peer_was_away() -> None:
+    subject = chooser()
+    way = Endpoint("192.168.1.2", 4000)
+    known = subject._ways[way]
+    for _ in range(5):
+        known.hold(1.0, 1.0)
+    assert not answered(subject, way, epoch=5, now=2.0).eligible(2.0)
+    assert answered(subject, way, epoch=6, now=3.0).eligible(3.0)
+    assert known.holds == 0
+
+
+def answered(subject: Pair, endpoint: Endpoint, epoch: int, now: float) -> Way:
+    """The way after the peer, in that epoch, has answered a ping there."""
+    way = subject._ways[endpoint]
+    subject._ping(way, now)
+    ping = subject.outbox[-1][0]
+    assert isinstance(ping, Ping)
+    subject.receive(Pong(ping.id, epoch, 0, Address("192.168.1.9", 1)), endpoint, now)
+    return way
