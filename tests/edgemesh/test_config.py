@@ -151,7 +151,12 @@ modules: {edgeTunnel: {deviceName: wg7}}
         ("  bridgeDeviceName: mesh0", "  meshCIDR: 192.168.7.0/24", 9, "overlaps 192.168.0.0/16, which sites use"),
         ("  bridgeDeviceName: mesh0", "  meshCIDR: 100.100.0.0/16", 9, "overlaps 100.64.0.0/10"),
         ("  bridgeDeviceName: mesh0", "  meshCIDR: 172.17.9.0/24", 9, "overlaps 172.17.0.0/16"),
-        ("  bridgeDeviceName: mesh0", "  serviceCIDR: 10.97.0.0/12", 9, "is not a range of IPv4 addresses; 10.96.0.0/12"),
+        (
+            "  bridgeDeviceName: mesh0",
+            "  serviceCIDR: 10.97.0.0/12",
+            9,
+            "of IPv4 addresses; 10.96.0.0/12",
+        ),
         ("  bridgeDeviceName: mesh0", "  serviceCIDR: 'fd96::/108'", 9, "is not a range of IPv4 addresses; such as"),
         ("  bridgeDeviceName: mesh0", "  stateDir: state", 9, "not an absolute path"),
         ("  bridgeDeviceName: mesh0", "  clusterDomain: a..b", 9, "not a domain"),

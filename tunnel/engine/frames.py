@@ -51,8 +51,8 @@ Aead = AESGCM | ChaCha20Poly1305
 
 
 class FrameKeys:
-    """One session's sealing and opening of frames. Sending members are the sending thread's, receiving members
-    the receiving thread's alone."""
+    """One session's sealing and opening of frames. Receiving members are the receiving thread's alone; any thread may
+    seal (`sent` may then miss a count)."""
 
     __slots__ = ("_counters", "completed", "highest", "receive", "remote_index", "replay", "send", "sent")
 
