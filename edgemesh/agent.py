@@ -15,7 +15,6 @@ from __future__ import annotations
 import logging
 import signal
 import time
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import trio
@@ -127,8 +126,7 @@ class Agent:
             nursery.start_soon(self._devices.run)
             nursery.start_soon(self._saver.run)
             if config.tunnel:  # first, since tunnels wait for answers from elsewhere
-                nursery.start_soon(self._when_known, self._mesh.run)
-                nursery.start_soon(self._when_known, self._follow_paths)
+                nursery.start_soon(self._when_known, nursery)
             if config.dns:
                 nursery.start_soon(self._resolver.run)
             if config.proxy:
@@ -139,9 +137,11 @@ class Agent:
             if self._manifests:
                 nursery.start_soon(self._follow, self._manifests)
 
-    async def _when_known(self, task: Callable[[], Awaitable[None]]) -> None:
+    async def _when_known(self, nursery: trio.Nursery) -> None:
+        """Run the tunnels once there is anything to run, and follow their paths."""
         await self._known.wait()
-        await task()
+        await nursery.start(self._mesh.run)
+        await self._follow_paths()
 
     # what is known
 

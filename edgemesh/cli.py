@@ -31,6 +31,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     if words[:1] == ["demo"]:  # the demo has a command line of its own, and the program does not import it
         os.execv(sys.executable, [sys.executable, "-m", "e2e.demo", *words[1:]])
+    if words[:1] == ["engine"]:  # so has the engine, which also runs without the program
+        from tunnel.engine import engine
+
+        return engine.main(words[1:])
     options = parser().parse_args(words)
     logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=logging.INFO, stream=sys.stderr)
     try:
@@ -75,9 +79,7 @@ def parser() -> argparse.ArgumentParser:
     resolver.add_argument("--resolv-conf", type=Path, default=Path("/etc/resolv.conf"), metavar="FILE")
     resolver.set_defaults(run=_resolver)
 
-    engine = commands.add_parser("engine", help="run WireGuard in userspace, with a UAPI socket as `wg` expects")
-    engine.add_argument("--device", default="edgemesh-wg", metavar="NAME", help="the TUN device (default %(default)s)")
-    engine.set_defaults(run=_engine)
+    commands.add_parser("engine", help="run WireGuard in userspace, with a UAPI socket as `wg` expects")
 
     relay = commands.add_parser("relay", help="answer STUN and pass sealed packets on between nodes")
     relay.add_argument("--listen", default=RELAY_LISTEN, metavar="IP:PORT", help=f"default {RELAY_LISTEN}, UDP")
@@ -219,12 +221,6 @@ def _resolver(options: argparse.Namespace) -> int:
             resolv_conf=options.resolv_conf,
         )
     )
-
-
-def _engine(options: argparse.Namespace) -> int:
-    from tunnel.engine.engine import Options, run
-
-    return run(Options(device=options.device))
 
 
 def _relay(options: argparse.Namespace) -> int:

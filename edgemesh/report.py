@@ -42,7 +42,7 @@ class Report:
         config, mesh = self.config, self.planner.mesh
         resolver = await self.resolver.status() if config.dns else None
         rules = self.rules.status()
-        paths = self.mesh.paths()
+        paths = self.mesh.paths() if config.tunnel else []
         broken = self._broken(resolver)
         return status.Status(
             node=config.node_name,

@@ -5,6 +5,7 @@ All datagrams of the tunnel share one UDP port a node. Their first 32-bit word, 
 cookie in the second word.
 """
 
+from struct import Struct
 from typing import NamedTuple
 
 INITIATION = 1
@@ -23,8 +24,10 @@ RELAY = 8
 STUN_COOKIE = 0x2112A442
 """RFC 8489, 5: at offset 4, big-endian."""
 
-CHANNEL_HEADER = 8
-"""Bytes that a channel header adds to each datagram."""
+channel_header = Struct("<II")
+"""CHANNEL and its number, in front of each datagram to and from a relay."""
+CHANNEL_HEADER = channel_header.size
+"""Bytes that it adds to each datagram: 8."""
 
 
 class Address(NamedTuple):

@@ -31,7 +31,7 @@ TUNNELS = frozenset({"tun", "wireguard", "ipip", "sit", "gre", "vxlan", "geneve"
 
 # linux/if.h, if_link.h, if_addr.h, rtnetlink.h
 _UP, _LOOPBACK = 0x1, 0x8
-_IFLA_IFNAME, _IFLA_MTU, _IFLA_LINKINFO, _IFLA_INFO_KIND = 3, 4, 18, 1
+_IFLA_IFNAME, _IFLA_LINKINFO, _IFLA_INFO_KIND = 3, 18, 1
 _IFA_ADDRESS, _IFA_LOCAL, _IFA_FLAGS = 1, 2, 8
 _TENTATIVE_OR_WORSE = 0x20 | 0x40 | 0x08
 _RTA_DST, _RTA_OIF, _RTA_PRIORITY, _RTA_PREFSRC, _RTA_TABLE = 1, 4, 6, 7, 15
@@ -66,7 +66,6 @@ class Device(msgspec.Struct, frozen=True):
     name: str
     kind: str
     flags: int
-    mtu: int
 
 
 class _Route(msgspec.Struct, frozen=True):
@@ -109,11 +108,7 @@ class Links:
         for address in self._addresses(device.index) - wanted:
             if not address.ip.is_link_local or address.version == 4:
                 self._address(device, rt.DELADDR, 0, address)
-        self._ready(device, None, wanted)
-
-    def ensure_up(self, device: str, mtu: int, addresses: Iterable[str] = ()) -> None:
-        """Set an existing device's MTU, add addresses (CIDR), bring it up; raises NoDevice."""
-        self._ready(self.device(device), mtu, {_interface(address) for address in addresses})
+        self._ready(device, wanted)
 
     def apply_routes(self, device: str, desired: Mapping[str, str]) -> int:
         """Make our routes through `device` these: destination CIDR → source address ("" for none).
@@ -123,7 +118,7 @@ class Links:
         NoDevice.
         """
         found = self.device(device)
-        self._ready(found, None, set())
+        self._ready(found, set())
         index = found.index
         wanted = {_network(destination): source for destination, source in desired.items()}
         present = {
@@ -188,13 +183,9 @@ class Links:
         """Close the socket."""
         self._netlink.close()
 
-    def _ready(self, device: Device, mtu: int | None, addresses: "set[_Interface]") -> None:
+    def _ready(self, device: Device, addresses: "set[_Interface]") -> None:
         for address in addresses - self._addresses(device.index):
             self._address(device, rt.NEWADDR, rt.CREATE | rt.REPLACE, address)
-        if mtu is not None and device.mtu != mtu:
-            values = {_IFLA_MTU: struct.pack("=I", mtu)}
-            body = _IFINFO.pack(0, 0, device.index, 0, 0)
-            self._change(f"{device.name}: can't set MTU {mtu}", rt.NEWLINK, 0, body, values)
         if not device.flags & _UP:
             body = _IFINFO.pack(0, 0, device.index, _UP, _UP)
             self._change(f"{device.name}: can't be brought up", rt.NEWLINK, 0, body, {})
@@ -244,8 +235,7 @@ class Links:
             values = rt.attributes(data[_IFINFO.size :])
             kind = rt.attributes(values.get(_IFLA_LINKINFO, b"")).get(_IFLA_INFO_KIND, b"")
             name = values.get(_IFLA_IFNAME, b"").rstrip(b"\0").decode()
-            mtu = int.from_bytes(values.get(_IFLA_MTU, b""), "little")
-            found.append(Device(index, name, kind.rstrip(b"\0").decode(), flags, mtu))
+            found.append(Device(index, name, kind.rstrip(b"\0").decode(), flags))
         return found
 
     def _addresses(self, index: int) -> "set[_Interface]":

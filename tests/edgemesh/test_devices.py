@@ -47,7 +47,7 @@ class FakeLinks(Links):
     def device(self, name: str) -> Device:
         if name not in self.bridges:
             raise NoDevice(name)
-        return Device(1, name, "bridge", 1, 1500)
+        return Device(1, name, "bridge", 1)
 
     def ensure_bridge(self, name: str, addresses: Iterable[str]) -> None:
         if self.broken:

@@ -121,7 +121,7 @@ class Configuration:
             for key in listed & device.peers.keys():
                 peer = device.peers[key]
                 device.allow(peer, (), replace=True)
-                device.update(peer, monotonic(), preshared_key=NO_PRESHARED_KEY, pinned=False)
+                device.update(peer, monotonic(), keepalive=0, preshared_key=NO_PRESHARED_KEY, pinned=False)
         if change.private_key is not None:
             self._private_key = change.private_key if change.private_key != _NO_KEY else None
             device.set_private_key(self._private_key, monotonic())

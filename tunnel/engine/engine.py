@@ -44,18 +44,6 @@ class Options:
     buffer: int = BUFFER
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Give a parser the options of `edgemesh engine`; their names are those of `Options`."""
-    default = Options()
-    parser.add_argument("--device", default=default.device, help="name of the TUN device (default: %(default)s)")
-    parser.add_argument(
-        "--socket-dir", type=Path, default=default.socket_dir, help="where the control socket is (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--buffer", type=int, default=default.buffer, help="bytes of socket buffer to ask for (default: %(default)s)"
-    )
-
-
 def run(options: Options) -> int:
     """Run an engine until SIGTERM or SIGINT; gives the process's exit status."""
     path = options.socket_dir / f"{options.device}.sock"
@@ -97,10 +85,17 @@ def _start(name: str, work: Callable[[], None]) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """`edgemesh engine` by itself: `python -m tunnel.engine.engine`."""
+    """The command `edgemesh engine`, also without the program around it: `python -m tunnel.engine.engine`."""
+    default = Options()
     parser = argparse.ArgumentParser(prog="edgemesh engine", description="WireGuard in userspace")
-    add_arguments(parser)
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
+    parser.add_argument("--device", default=default.device, help="name of the TUN device (default: %(default)s)")
+    parser.add_argument(
+        "--socket-dir", type=Path, default=default.socket_dir, help="where the control socket is (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--buffer", type=int, default=default.buffer, help="bytes of socket buffer to ask for (default: %(default)s)"
+    )
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     return run(Options(**vars(parser.parse_args(arguments))))
 
 

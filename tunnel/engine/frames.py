@@ -23,7 +23,7 @@ from struct import Struct
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
 
-from tunnel.endpoint import CHANNEL, CHANNEL_HEADER, FRAME
+from tunnel.endpoint import CHANNEL, CHANNEL_HEADER, FRAME, channel_header
 from tunnel.engine.tun import LARGEST
 from tunnel.engine.udp import LARGEST_SEND, SegmentSize, segment_size
 from tunnel.wireguard.keypair import REJECT_AFTER_MESSAGES, nonce
@@ -47,15 +47,12 @@ PARTIAL_AGE = 0.25
 header = Struct("<BBBBIQ")
 """FRAME, parts, part, 0, receiver index, counter."""
 
-channel_header = Struct("<II")
-"""CHANNEL and its number, in front of each datagram to and from a relay."""
-
 Aead = AESGCM | ChaCha20Poly1305
 
 
 class FrameKeys:
-    """One session's sealing and opening of frames. Sending members are the sending thread's, receiving members
-    the receiving thread's alone."""
+    """One session's sealing and opening of frames. Receiving members are the receiving thread's alone; any thread may
+    seal (`sent` may then miss a count)."""
 
     __slots__ = ("_counters", "completed", "highest", "receive", "remote_index", "replay", "send", "sent")
 

@@ -16,10 +16,9 @@ import threading
 from pathlib import Path
 from time import monotonic
 
-from tunnel.endpoint import CHANNEL, Endpoint
+from tunnel.endpoint import CHANNEL, Endpoint, channel_header
 from tunnel.engine import transmit
 from tunnel.engine.agreement import Cipher, Feedback, Malformed, Offer, parse
-from tunnel.engine.frames import channel_header
 from tunnel.engine.session import FrameSize, Session
 from tunnel.engine.tun import Tun
 from tunnel.engine.udp import UdpSocket

@@ -20,8 +20,8 @@ from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from tunnel.endpoint import CHANNEL, CHANNEL_HEADER, DATA
-from tunnel.engine.frames import TAG, Sealer, channel_header
+from tunnel.endpoint import CHANNEL, CHANNEL_HEADER, DATA, channel_header
+from tunnel.engine.frames import TAG, Sealer
 from tunnel.engine.segments import cut, finish, split
 from tunnel.engine.tun import LARGEST, MTU, VNET
 from tunnel.engine.udp import LARGEST_SEND, LARGEST_TRAIN, segment_size

@@ -16,6 +16,7 @@ import socket
 import struct
 
 from tunnel.engine import EngineTrouble
+from tunnel.rtnetlink import NEWLINK, Rtnetlink
 
 MTU = 1420
 """Bytes of an inner packet: 1,500 less IPv6 (40), UDP (8) and a data message's 32."""
@@ -42,9 +43,9 @@ _TUNSETVNETHDRSZ = 0x400454D8
 _IFF_TUN, _IFF_NO_PI, _IFF_VNET_HDR = 0x0001, 0x1000, 0x4000
 _OFFLOADS = 0x01 | 0x02 | 0x04  # checksum, TSO over IPv4, TSO over IPv6
 
-_SIOCGIFFLAGS, _SIOCSIFFLAGS = 0x8913, 0x8914
-_SIOCSIFMTU, _SIOCSIFTXQLEN = 0x8922, 0x8943
-_IFF_UP = 0x1
+_IFINFO = struct.Struct("=BxHiII")
+_UP = 0x1
+_IFLA_MTU, _IFLA_TXQLEN = 4, 13
 _QUEUE = 1000
 """Packets that wait in the device for the engine; the kernel's 500 overflow when many connections start at once."""
 
@@ -60,7 +61,7 @@ class Tun:
         self.fd = fd
 
 
-def open_tun(name: str, *, persist: bool = True) -> Tun:
+def open_tun(name: str) -> Tun:
     """Open the device, made if there is none, with its MTU set and up. Raises EngineTrouble with what to do."""
     if not 0 < len(name.encode()) < _NAME_SIZE or "/" in name:
         raise EngineTrouble(f"{name!r} can't be a device's name: 1 to 15 bytes without '/'")
@@ -70,28 +71,12 @@ def open_tun(name: str, *, persist: bool = True) -> Tun:
         raise EngineTrouble(_why_no_tun(error)) from error
     try:
         _attach(fd, name)
-        if persist:
-            fcntl.ioctl(fd, _TUNSETPERSIST, 1)
+        fcntl.ioctl(fd, _TUNSETPERSIST, 1)
         _bring_up(name)
     except OSError as error:
         os.close(fd)
         raise EngineTrouble(_why_no_device(name, error)) from error
     return Tun(name, fd)
-
-
-def probe() -> str | None:
-    """Find out, by making a device and letting it go, whether this process may; else a sentence with what to do."""
-    try:
-        fd = os.open(_PATH, os.O_RDWR | os.O_CLOEXEC)
-    except OSError as error:
-        return _why_no_tun(error)
-    try:
-        _attach(fd, "em-probe%d")
-    except OSError as error:
-        return _why_no_device("a test device", error)
-    finally:
-        os.close(fd)
-    return None
 
 
 def _attach(fd: int, name: str) -> None:
@@ -101,14 +86,10 @@ def _attach(fd: int, name: str) -> None:
 
 
 def _bring_up(name: str) -> None:
-    raw = name.encode()
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as ask:
-        fcntl.ioctl(ask, _SIOCSIFMTU, struct.pack("16si20x", raw, MTU))
-        with contextlib.suppress(PermissionError):  # needs the right in the initial user namespace
-            fcntl.ioctl(ask, _SIOCSIFTXQLEN, struct.pack("16si20x", raw, _QUEUE))
-        (flags,) = struct.unpack_from("H", fcntl.ioctl(ask, _SIOCGIFFLAGS, struct.pack("16s24x", raw)), 16)
-        if not flags & _IFF_UP:
-            fcntl.ioctl(ask, _SIOCSIFFLAGS, struct.pack("16sH22x", raw, flags | _IFF_UP))
+    """Set MTU and queue, and bring it up; by netlink, as an ioctl may set the queue in no user namespace."""
+    values = {_IFLA_MTU: struct.pack("=I", MTU), _IFLA_TXQLEN: struct.pack("=I", _QUEUE)}
+    with contextlib.closing(Rtnetlink()) as netlink:
+        netlink.change(NEWLINK, 0, _IFINFO.pack(0, 0, socket.if_nametoindex(name), _UP, _UP), values)
 
 
 def _why_no_tun(error: OSError) -> str:

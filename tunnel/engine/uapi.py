@@ -85,13 +85,14 @@ def parse(request: bytes) -> Get | DeviceChange:
     if lines == ["get=1"]:
         return Get()
     if lines[0] != "set=1":
-        raise BadRequest(f"a request that begins with {lines[0][:40]!r}, expected get=1 or set=1")
+        # a line may have the private key in it, and what is refused is logged: so only its name is told
+        raise BadRequest(f"a request that begins with {lines[0].partition('=')[0][:16]!r}, expected get=1 or set=1")
     change = DeviceChange()
     peer: PeerChange | None = None
-    for line in lines[1:]:
+    for number, line in enumerate(lines[1:], 2):
         key, equals, value = line.partition("=")
         if not equals:
-            raise BadRequest(f"a line without '=': {key[:40]!r}")
+            raise BadRequest(f"line {number} has no '='")
         if key == "public_key":
             peer = PeerChange(_key(key, value))
             change.peers.append(peer)
@@ -155,7 +156,7 @@ def _find(table: dict[str, Callable[..., None]], key: str, what: str) -> Callabl
     try:
         return table[key]
     except KeyError:
-        raise BadRequest(f"a {what} has no {key[:40]!r}") from None
+        raise BadRequest(f"a {what} has no {key[:16]!r}") from None
 
 
 def _number(key: str, value: str, most: int) -> int:

@@ -12,7 +12,6 @@ networks use as their internet.
 import functools
 import ipaddress
 from collections.abc import Iterable, Sequence
-from typing import TypeAlias
 
 from tunnel.endpoint import Address, Endpoint
 from tunnel.paths.probe import MAX_CANDIDATES
@@ -26,8 +25,6 @@ MAX_OBSERVED = 4
 
 OBSERVED_LIFE = 45.0
 """Seconds that such a source is kept without an answer."""
-
-Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 _LAN = tuple(
     ipaddress.ip_network(text)
@@ -50,13 +47,19 @@ _NEVER = tuple(
 
 
 class Excluded:
-    """Ranges that no candidate may lie in: the built-in ones and those that the tunnel serves."""
+    """Ranges that no candidate may lie in: the built-in ones and those that the tunnel serves.
+
+    A look costs a set a prefix length, of which there are few, however many ranges there are: each of a thousand
+    peers' addresses is held against the ranges of all of them.
+    """
 
     def __init__(self, served: Iterable[str] = ()) -> None:
-        self._networks: tuple[Network, ...] = (
-            *_NEVER,
-            *(ipaddress.ip_network(text, strict=False) for text in served),
-        )
+        # (IP version, bits to drop) -> prefixes without them
+        self._prefixes: dict[tuple[int, int], set[int]] = {}
+        for network in (*_NEVER, *(ipaddress.ip_network(text, strict=False) for text in served)):
+            drop = network.max_prefixlen - network.prefixlen
+            prefixes = self._prefixes.setdefault((network.version, drop), set())
+            prefixes.add(int(network.network_address) >> drop)
 
     def allows(self, address: Address) -> bool:
         """Whether a packet may be sent to this address because a peer named it."""
@@ -64,7 +67,11 @@ class Excluded:
             host = ipaddress.ip_address(address.host)
         except ValueError:
             return False
-        return 0 < address.port < 65536 and not any(host in network for network in self._networks)
+        number = int(host)
+        return 0 < address.port < 65536 and not any(
+            version == host.version and number >> drop in prefixes
+            for (version, drop), prefixes in self._prefixes.items()
+        )
 
     def filter(self, addresses: Sequence[Address], most: int = MAX_CANDIDATES) -> tuple[Address, ...]:
         """Those allowed, each once, in order, at most `most`."""

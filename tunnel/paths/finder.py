@@ -9,12 +9,11 @@ only once the engine knows its peers (a handshake that comes earlier is lost for
 """
 
 import logging
-import struct
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 
 from tunnel.control.engine import DeviceState
-from tunnel.endpoint import CHANNEL, CHANNEL_HEADER, PROBE, RELAY, Address, Endpoint
+from tunnel.endpoint import CHANNEL, CHANNEL_HEADER, PROBE, RELAY, Address, Endpoint, channel_header
 from tunnel.paths.candidate import Excluded, reflexive
 from tunnel.paths.choice import pair
 from tunnel.paths.pair import Pair
@@ -34,8 +33,6 @@ HURRIED_POLL = 0.1
 BUSY_POLL = 0.2
 IDLE_POLL = 1.0
 """Seconds between looks at the engine's counters: while a way is proven, while traffic flows, else."""
-
-_CHANNEL = struct.Struct("<II")
 
 
 class PathFinder:
@@ -217,11 +214,11 @@ class PathFinder:
                     self.pairs[peer].unbind(relay, now)
                     self._collect(peer, self.pairs[peer], now)
                 case Down(reason):
-                    log.warning("relay %s:%d: %s; direct paths stay", *relay, reason)
+                    log.warning("%s; direct paths stay", reason)
                     self._unbind(relay, now)
                 case Refused(reason):
                     self.refusals[relay] = reason
-                    log.warning("relay %s:%d refuses this node: %s", *relay, reason)
+                    log.warning("%s", reason)
         while client.outbox:
             self.outbox.append((client.outbox.popleft(), relay))
 
@@ -242,7 +239,7 @@ class PathFinder:
             message, endpoint = known.outbox.popleft()
             sealed = self._codec.seal(key, message)
             if endpoint.channel:
-                sealed = _CHANNEL.pack(CHANNEL, endpoint.channel) + sealed
+                sealed = channel_header.pack(CHANNEL, endpoint.channel) + sealed
             self.outbox.append((sealed, endpoint.address))
         move = known.take_move()
         if move is not None:

@@ -1,8 +1,8 @@
-"""STUN binding (RFC 8489): ask a server which address our datagrams come from, and answer that question.
+"""STUN binding (RFC 8489): answer which address a datagram came from, and ask that question.
 
-Only what path finding needs: binding request and success response with XOR-MAPPED-ADDRESS, over UDP, without
-credentials. A request of ours ends in FINGERPRINT, so that it is 28 bytes and no answer to it is more than 1.6
-times as long, in either family.
+The relay answers whoever asks; our own nodes learn their address from its WELCOME, and ask in tests only. Only binding
+request and success response with XOR-MAPPED-ADDRESS, over UDP, without credentials. A request of ours ends in
+FINGERPRINT, so that it is 28 bytes and no answer to it is more than 1.6 times as long, in either family.
 
 Invariants: any bytes either decode or raise Malformed; an answer is believed by its transaction id alone, so
 whoever asks draws the id at random and checks the source of the answer (RFC 8489, 16.1).

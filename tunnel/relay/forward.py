@@ -25,7 +25,7 @@ from collections.abc import Callable
 import msgspec
 import trio
 
-from tunnel.endpoint import CHANNEL, PROBE, Address
+from tunnel.endpoint import CHANNEL, CHANNEL_HEADER, PROBE, Address, channel_header
 from tunnel.relay.rivals import Rivalry
 from tunnel.relay.server import Counts, RelayServer
 from tunnel.relay.table import Route
@@ -53,7 +53,6 @@ HEAD = 64
 """Bytes of unroutable data that the server gets to see."""
 
 _FIRST_WORDS = struct.Struct("<III")
-_HEADER = struct.Struct("<II")
 
 
 class RelayError(Exception):
@@ -228,7 +227,7 @@ class _Passing:
     def _one_channel(self, length: int, size: int) -> bool:
         """Whether all datagrams of a train begin with the same eight bytes, read in the widest steps that fit."""
         count = -(-length // size)
-        if length - (count - 1) * size < _HEADER.size:
+        if length - (count - 1) * size < CHANNEL_HEADER:
             return False
         width = 8 if size % 8 == 0 else 4 if size % 4 == 0 else 1
         step = size // width
@@ -261,9 +260,9 @@ class _Passing:
 
     def _channel(self, at: int, end: int) -> int | None:
         """The channel of one datagram; None when it is not data."""
-        if end - at < _HEADER.size:
+        if end - at < CHANNEL_HEADER:
             return None
-        word, channel = _HEADER.unpack_from(self._buffer, at)
+        word, channel = channel_header.unpack_from(self._buffer, at)
         return int(channel) if word == CHANNEL else None
 
     def _pass(self, route: Route, start: int, end: int, size: int, *, plain: bool) -> None:

@@ -110,37 +110,20 @@ class Keypair:
         header = data_header.pack(DATA, self.remote_index, counter)
         return header + self.send.encrypt(nonce(counter), packet, None)
 
-    def seal_into(self, packet: Buffer, message: bytearray | memoryview) -> int:
-        """Write a whole data message to the start of `message`; gives its length, len(packet) + 32."""
-        counter = self.next_counter()
-        end = len(packet) + DATA_OVERHEAD
-        data_header.pack_into(message, 0, DATA, self.remote_index, counter)
-        self.send.encrypt_into(nonce(counter), packet, None, memoryview(message)[DATA_HEADER:end])
-        return end
-
     def open(self, message: Buffer, now: float) -> bytes:
         """The packet of a data message (b"" for a keepalive), counter checked; raises Rejected."""
-        packet = bytearray(max(len(message) - DATA_OVERHEAD, 0))
-        self.open_into(message, packet, now)
-        return bytes(packet)
-
-    def open_into(self, message: Buffer, packet: bytearray | memoryview, now: float) -> int:
-        """Open into the start of `packet` and check the counter; gives the packet's length; raises Rejected."""
-        length = len(message) - DATA_OVERHEAD
-        if length < 0:
+        if len(message) < DATA_OVERHEAD:
             raise Rejected(f"data message of {len(message)} bytes")
         counter = data_header.unpack_from(message)[2]
         if now >= self.expires or counter >= REJECT_AFTER_MESSAGES:
             raise Rejected("session too old")
         try:
-            self.receive.decrypt_into(
-                nonce(counter), memoryview(message)[DATA_HEADER:], None, memoryview(packet)[:length]
-            )
+            packet = self.receive.decrypt(nonce(counter), memoryview(message)[DATA_HEADER:], None)
         except InvalidTag:
             raise Rejected("forged") from None
         if not self.replay.accept(counter):
             raise Rejected(f"counter {counter} came before or is too old")
-        return length
+        return packet
 
     def derive(self, label: bytes, initiator_to_responder: bool) -> bytes:
         """A 32-byte key both ends can make, for one use and direction."""

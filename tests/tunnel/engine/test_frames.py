@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tunnel.endpoint import CHANNEL, FRAME
+from tunnel.endpoint import CHANNEL, FRAME, channel_header
 from tunnel.engine.frames import (
     DATAGRAM,
     HEADER,
@@ -24,7 +24,6 @@ from tunnel.engine.frames import (
     FrameKeys,
     Reassembly,
     Sealer,
-    channel_header,
     header,
 )
 from tunnel.engine.tun import LARGEST

@@ -107,6 +107,14 @@ def test_what_is_refused(line: str, number: int) -> None:
     assert "00" * 30 not in str(caught.value)
 
 
+@pytest.mark.parametrize("lines", ["private_key={}\nset=1", "set=1\n{}", "set=1\nprivate_key{}", "set=1\n{}=1"])
+def test_what_is_refused_is_logged_without_keys(lines: str) -> None:
+    key = bytes(range(32)).hex()
+    with pytest.raises(BadRequest) as caught:
+        parse(lines.format(key).encode())
+    assert key[:20] not in str(caught.value)
+
+
 @pytest.mark.parametrize("request_", [b"", b"set", b"set=2", b"get=1\nx=1", b"get=2", b"\xff"])
 def test_other_requests_are_refused(request_: bytes) -> None:
     with pytest.raises(BadRequest):

@@ -1,5 +1,6 @@
 """Which addresses may be probed, and their order."""
 
+import ipaddress
 import itertools
 
 import pytest
@@ -41,6 +42,19 @@ def test_candidates_that_may_be(host: str) -> None:
     excluded = Excluded(["10.244.0.0/16"])
     assert excluded.allows(Address(host, 40000))
     assert not excluded.allows(Address(host, 0))
+
+
+@given(
+    st.lists(st.integers(0, 2**32 - 1).flatmap(lambda n: st.integers(8, 32).map(lambda bits: (n, bits))), max_size=30),
+    st.integers(0x0B000000, 0x63FFFFFF),
+)
+def test_served_ranges_are_excluded_and_no_others(ranges: list[tuple[int, int]], number: int) -> None:
+    served = [ipaddress.IPv4Network((number, bits), strict=False) for number, bits in ranges]
+    host = ipaddress.IPv4Address(number)
+    allowed = Excluded(map(str, served)).allows(Address(str(host), 40000))
+    assert allowed == (not any(host in network for network in served))
+    around = ipaddress.IPv4Network((number, 20), strict=False)
+    assert not Excluded([*map(str, served), str(around)]).allows(Address(str(host), 40000))
 
 
 @given(st.lists(st.builds(Address, st.ip_addresses().map(str), st.integers(-1, 70000)), max_size=40))

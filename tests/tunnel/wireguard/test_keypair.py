@@ -49,17 +49,6 @@ def test_what_is_sealed_opens_once(packets: list[bytes]) -> None:
             right.open(message, 100.0)
 
 
-@given(st.binary(max_size=2000))
-def test_into_buffers_it_is_the_same(data: bytes) -> None:
-    left, right = ends()
-    message, opened = bytearray(4096), bytearray(4096)
-    length = left.seal_into(data, message)
-    assert length == len(data) + 32
-    assert message[length:] == bytes(4096 - length)
-    assert right.open_into(memoryview(message)[:length], opened, 100.0) == len(data)
-    assert opened[: len(data)] == data
-
-
 @given(st.binary(max_size=300))
 def test_garbage_is_rejected(data: bytes) -> None:
     _, right = ends()
