@@ -1,11 +1,11 @@
-"""The first process of a node in the bed: supervises the node's processes, each started again a second after its end.
+"""The first process of a node in the bed: supervises the node's processes, each started again a moment after its end.
 
 What systemd is on a real node, and no more than that needs: the standard library's smallest parts, so that the
 node's memory is its own processes'. It is run by path, as a program (`python -I -S node.py`), imports nothing of
 the project, and is driven by one JSON object a line on its standard input, each answered by one on standard output:
 
-    {"start": NAME, "args": [...], "env": {...}, "log": PATH}   starts and keeps running
-    {"kill": NAME}            SIGKILL; it comes back a second later
+    {"start": NAME, "args": [...], "env": {...}, "log": PATH, "again": SECONDS}   starts and keeps running
+    {"kill": NAME}            SIGKILL; it comes back so many seconds later
     {"stop": NAME}            SIGKILL; it stays away until started again
     {"state": ""}             changes nothing
 
@@ -22,9 +22,6 @@ import select
 import signal
 import sys
 import time
-
-RESTART_AFTER = 1.0
-"""Seconds between the end of a process and its next start."""
 
 
 class Supervisor:
@@ -92,10 +89,11 @@ class Supervisor:
             return
         self.status[name] = status
         if name in self.specs:
-            self.due[name] = time.monotonic() + RESTART_AFTER
+            again = self.specs[name]["again"]
+            self.due[name] = time.monotonic() + again
             with contextlib.suppress(OSError), open(self.specs[name]["log"], "a") as log:
                 how = f"signal {os.WTERMSIG(status)}" if os.WIFSIGNALED(status) else f"exit {os.WEXITSTATUS(status)}"
-                log.write(f"--- node: {name} ended ({how}), starts again in {RESTART_AFTER:.0f} s\n")
+                log.write(f"--- node: {name} ended ({how}), starts again in {again:g} s\n")
 
     def reap(self) -> None:
         with contextlib.suppress(ChildProcessError):

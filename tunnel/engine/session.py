@@ -9,6 +9,8 @@ Invariants: frames are sent only after the agreement says so; feedback goes out 
 each FEEDBACK_PAUSE.
 """
 
+from collections.abc import Callable
+
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
 
 from tunnel.engine.agreement import FEEDBACK_PAUSE, Agreement, Cipher, Feedback, Offer
@@ -80,12 +82,37 @@ class FrameSize:
 class Session:
     """The frames of one keypair. `receiving` and `sending` are its frame keys once it may receive, and send."""
 
-    __slots__ = ("_feedback_at", "_framed", "_keypair", "_told", "agreement", "receiving", "sending", "size")
+    __slots__ = (
+        "_dropped",
+        "_feedback_at",
+        "_framed",
+        "_keypair",
+        "_overflowed",
+        "_spilt",
+        "_told",
+        "agreement",
+        "receiving",
+        "sending",
+        "size",
+    )
 
-    def __init__(self, keypair: Keypair, ciphers: Cipher, size: FrameSize, now: float, *, framed: bool) -> None:
+    def __init__(
+        self,
+        keypair: Keypair,
+        ciphers: Cipher,
+        size: FrameSize,
+        now: float,
+        *,
+        framed: bool,
+        overflowed: Callable[[], int],
+    ) -> None:
+        """`overflowed` tells how much the receiving socket has dropped, of any peer's, for want of room."""
         self._keypair = keypair
         self._framed = framed
         self._told = 0
+        self._overflowed = overflowed
+        self._dropped = overflowed()  # at the last feedback
+        self._spilt = 0  # frames of this session that it had no room for
         self._feedback_at = now
         self.size = size
         self.agreement = Agreement(ciphers, now)
@@ -118,9 +145,11 @@ class Session:
         keys = self.receiving
         if keys is None or keys.highest - keys.completed == self._told or now < self._feedback_at:
             return None
-        self._told = keys.highest - keys.completed
+        lost, dropped = keys.highest - keys.completed, self._overflowed()
+        self._spilt += max(min(lost - self._told, dropped - self._dropped), 0)
+        self._told, self._dropped = lost, dropped
         self._feedback_at = now + FEEDBACK_PAUSE
-        return Feedback(keys.highest, keys.completed)
+        return Feedback(keys.highest, keys.completed + self._spilt)
 
     def told(self, feedback: Feedback) -> None:
         """Take the other end's feedback."""

@@ -168,7 +168,12 @@ class State:
         if self.framed:
             known = (other.frames.size for other in peer.keypairs() if other.frames is not None)
             keypair.frames = Session(
-                keypair, self.ciphers, next(known, None) or FrameSize(), monotonic(), framed=self.framed
+                keypair,
+                self.ciphers,
+                next(known, None) or FrameSize(),
+                monotonic(),
+                framed=self.framed,
+                overflowed=lambda: self.udp.overflowed(),
             )
             self.say(keypair, keypair.frames.agreement.poll(monotonic()))
         self._send_staged(peer)

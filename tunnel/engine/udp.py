@@ -12,6 +12,7 @@ import contextlib
 import errno
 import socket
 import struct
+import sys
 from collections.abc import Sequence
 
 from tunnel.engine import EngineTrouble
@@ -19,6 +20,9 @@ from tunnel.engine import EngineTrouble
 SOL_UDP = 17
 UDP_SEGMENT = 103
 UDP_GRO = 104
+_SO_MEMINFO = 55
+_MEMINFO_DROPS = 8
+"""linux/sock_diag.h: SK_MEMINFO_DROPS, the ninth of a socket's 32-bit counts."""
 _SO_SNDBUFFORCE, _SO_RCVBUFFORCE = 32, 33
 
 LARGEST_SEND = 65_507
@@ -89,6 +93,11 @@ class UdpSocket:
             self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF),
             self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF),
         )
+
+    def overflowed(self) -> int:
+        """Receives, single datagrams or trains, that were dropped since the start because the buffer was full."""
+        counts = self.socket.getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, 4 * (_MEMINFO_DROPS + 1))
+        return int.from_bytes(counts[4 * _MEMINFO_DROPS :], sys.byteorder)
 
     def send(
         self,

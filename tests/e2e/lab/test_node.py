@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from e2e.lab.namespaces import Bed, BedError
-from e2e.lab.node import RESTART_AFTER
 from e2e.lab.topology import A1, Node
+from e2e.lab.topology import OTHERS_RESTART_AFTER as RESTART_AFTER
 from tests.e2e.lab.test_namespaces import wait_until
 
 pytestmark = pytest.mark.bed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
@@ -20,13 +21,15 @@ from tunnel.wireguard.peer import Peer
 BOTH = Cipher.AES_256_GCM | Cipher.CHACHA20_POLY1305
 
 
-def pair(ciphers: Cipher = BOTH, *, framed: bool = True) -> tuple[Session, Session]:
+def pair(
+    ciphers: Cipher = BOTH, *, framed: bool = True, overflowed: Callable[[], int] = lambda: 0
+) -> tuple[Session, Session]:
     sessions = []
     for initiator in (True, False):
         send, receive = (b"a" * 32, b"b" * 32) if initiator else (b"b" * 32, b"a" * 32)
         keys = SessionKeys(send=send, receive=receive, exporter=b"e" * 32)
         keypair = Keypair(Peer(b"p" * 32, b""), keys, initiator=initiator, local_index=1, remote_index=2, now=0.0)
-        sessions.append(Session(keypair, ciphers, FrameSize(), 0.0, framed=framed))
+        sessions.append(Session(keypair, ciphers, FrameSize(), 0.0, framed=framed, overflowed=overflowed))
     return sessions[0], sessions[1]
 
 
@@ -95,6 +98,23 @@ def test_feedback_goes_out_when_a_loss_was_seen_and_not_too_often() -> None:
     keys.accept(5)
     assert right.opened(2.0 + FEEDBACK_PAUSE / 2) is None
     assert right.opened(2.0 + FEEDBACK_PAUSE) == Feedback(6, 3)
+
+
+def test_what_the_own_socket_dropped_is_no_loss_on_the_way() -> None:
+    dropped = 7  # before the session
+    left, right = pair(overflowed=lambda: dropped)
+    agree(left, right)
+    keys = right.receiving
+    assert keys is not None
+    for counter in (0, 1, 5):
+        keys.accept(counter)
+    dropped += 2
+    assert right.opened(1.0) == Feedback(6, 5)  # three are missing, of which two had no room
+    keys.accept(8)
+    dropped += 40  # other peers'
+    assert right.opened(1.0 + FEEDBACK_PAUSE) == Feedback(9, 8)
+    keys.accept(10)
+    assert right.opened(1.0 + 2 * FEEDBACK_PAUSE) == Feedback(11, 9)
 
 
 def simulate(loss: float, datagrams: int, size: FrameSize, seed: int = 1) -> None:
