@@ -344,6 +344,8 @@ class Mesh:
 
 def _shown(known: Pair) -> tuple[PathKind, str]:
     """Kind and reason to tell: a way that is being proven does not count yet."""
-    if known.proven or known.current is None:
+    if known.current is None:
+        return known.kind, known.reason or "no answer from it yet"
+    if known.proven:
         return known.kind, known.reason
     return known.before, known.reason or f"a {known.kind} path is being tried"

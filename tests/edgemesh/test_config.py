@@ -155,7 +155,7 @@ modules: {edgeTunnel: {deviceName: wg7}}
             "  bridgeDeviceName: mesh0",
             "  serviceCIDR: 10.97.0.0/12",
             9,
-            "of IPv4 addresses; 10.96.0.0/12",
+            "is not a range of IPv4 addresses; 10.96.0.0/12",
         ),
         ("  bridgeDeviceName: mesh0", "  serviceCIDR: 'fd96::/108'", 9, "is not a range of IPv4 addresses; such as"),
         ("  bridgeDeviceName: mesh0", "  stateDir: state", 9, "not an absolute path"),
