@@ -119,7 +119,7 @@ def print_meshnode(
         f"apiVersion: {MeshNode.api_version}",
         "kind: MeshNode",
         "metadata:",
-        f'  name: "{name}"',  # else a host called 12 or null would be no text
+        f"  name: {name}",
         "spec:",
         f"  publicKey: {base64.b64encode(identity.public_key).decode()}",
         f"  listenPort: {identity.listen_port}",
