@@ -39,13 +39,15 @@ class Mesh(NamedTuple):
     """All nodes as this one sees them.
 
     `peers` are the others, by name. `addresses` has each node's mesh address (IPv4), its own too, `hosts` the
-    addresses that its host has outside the mesh; this node's own are `zone`, `pod_ranges` and the `relays` that its
-    MeshNode names.
+    addresses that its host has outside the mesh. `cut_off` are other nodes whose key or a range of whose pods is
+    refused: packets for their pods would go nowhere, or elsewhere. This node's own are `zone`, `pod_ranges` and the
+    `relays` that its MeshNode names.
     """
 
     peers: tuple[Peer, ...] = ()
     addresses: Mapping[str, str] = {}
     hosts: Mapping[str, frozenset[str]] = {}
+    cut_off: frozenset[str] = frozenset()
     pod_ranges: tuple[str, ...] = ()
     relays: tuple[Address, ...] = ()
     zone: str = ""
@@ -87,19 +89,24 @@ def mesh(
     own_ranges: tuple[str, ...] = ()
     own_relays: tuple[Address, ...] = ()
     problems: list[Problem] = []
+    cut_off: set[str] = set()
     for name, node in sorted(mesh_nodes.items()):
         subject = f"MeshNode {name}"
         key = base64.b64decode(node.spec.public_key)
         holder = keys.setdefault(key, name)
         if holder != name:
             problems.append(Problem(subject, f"refused: it has the public key of {holder}"))
+            cut_off.add(name)
             continue
         if public_key and (name == config.node_name) != (key == public_key):
             problems.append(Problem(subject, _stranger(name, config.node_name)))
             if name != config.node_name:
+                cut_off.add(name)
                 continue
         ranges = node.status.pod_ranges or (nodes[name].pod_ranges if name in nodes else ())
         accepted = [text for text in ranges if _accept(text, subject, name, claims, problems)]
+        if len(accepted) < len(ranges):
+            cut_off.add(name)
         own = [text for text in node.status.mesh_addresses if _accept(text, subject, name, claims, problems)]
         if first := next((text for text in own if ":" not in text), ""):
             addresses[name] = first
@@ -127,6 +134,7 @@ def mesh(
         hosts={
             name: hosts for name in {*mesh_nodes, *nodes} if (hosts := _hosts(mesh_nodes.get(name), nodes.get(name)))
         },
+        cut_off=frozenset(cut_off - {config.node_name}),
         pod_ranges=own_ranges or (own_node.pod_ranges if own_node and config.node_name not in mesh_nodes else ()),
         relays=own_relays,
         zone=own_node.zone if own_node else "",

@@ -113,7 +113,7 @@ class Planner:
         """Look at all nodes again; services on nodes that are reached elsewhere now must be looked at, too."""
         old, self.mesh = self.mesh, mesh(snapshot.mesh_nodes, snapshot.nodes, self._config, self._public_key)
         moved = {name for name, _ in old.addresses.items() ^ self.mesh.addresses.items()}
-        self._on_nodes(nodes | moved, services)
+        self._on_nodes(nodes | moved | (old.cut_off ^ self.mesh.cut_off), services)
         if old.zone != self.mesh.zone:
             services.update(snapshot.services)
         return None if old == self.mesh else self.mesh

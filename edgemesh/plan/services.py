@@ -86,7 +86,8 @@ def _backends(
     local = service.spec.internal_traffic_policy == "Local"
     if local:
         candidates = {b: target for b, target in candidates.items() if target.node == view.config.node_name}
-    working = {b: target for b, target in candidates.items() if target.node not in view.unreachable}
+    away = view.unreachable | view.mesh.cut_off
+    working = {b: target for b, target in candidates.items() if target.node not in away}
     chosen = _usable(working, view, hinted=not local) or _usable(candidates, view, hinted=not local)
     return tuple(sorted(chosen))
 

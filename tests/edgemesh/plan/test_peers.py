@@ -77,6 +77,7 @@ def test_what_two_have_the_first_by_name_keeps() -> None:
         ("b", ("10.244.2.0/24", "10.222.0.2/32")),
         ("c", ("10.244.3.0/24",)),
     ]
+    assert found.cut_off == {"c", "d"}
     assert told(found) == [
         "MeshNode c: 10.244.0.0/16 is refused: it overlaps what a has",
         "MeshNode c: 10.222.0.2 is refused: it overlaps what b has",

@@ -89,6 +89,8 @@ def test_nodes_without_a_path_are_left_out_while_others_remain() -> None:
         ({"a", "b", "c"}, ["10.244.1.2", "10.244.2.2", "10.244.3.2"]),
     ):
         assert look(service(), pieces, view=VIEW._replace(unreachable=away)) == expected
+        refused = VIEW._replace(mesh=MESH._replace(cut_off=frozenset(away)))
+        assert look(service(), pieces, view=refused) == expected
     last = piece(endpoint("10.244.2.2", "b"), endpoint("10.244.3.2", "c", ready=False, serving=True, terminating=True))
     assert look(service(), last, view=VIEW._replace(unreachable={"b"})) == ["10.244.3.2"]
 
