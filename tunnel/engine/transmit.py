@@ -14,6 +14,7 @@ STAGED_BYTES, the oldest going first.
 
 from __future__ import annotations
 
+import errno
 import os
 from collections import deque
 from functools import partial
@@ -41,6 +42,9 @@ STAGED_PACKETS = 128
 
 STAGED_BYTES = 1 << 20
 """Bytes that wait for all handshakes."""
+
+_NOTHING_READY = (errno.EAGAIN, errno.EOPNOTSUPP)
+"""What a read of TUN that may not wait says when nothing is there; before Linux 5.11, which can't, always."""
 
 _PADDING = 16
 _ZEROS = bytes(_PADDING)
@@ -104,7 +108,9 @@ class Transmitter:
             try:
                 while self._held is not None:
                     forward(ready())
-            except BlockingIOError:
+            except OSError as error:
+                if error.errno not in _NOTHING_READY:
+                    raise
                 self.flush()
 
     def flush(self) -> None:

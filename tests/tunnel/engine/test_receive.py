@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 from types import SimpleNamespace
 from typing import Any, cast
+from unittest import mock
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.tunnel.engine.test_joiner import Written
@@ -20,7 +22,8 @@ from tunnel.engine.receive import Receiver
 from tunnel.engine.session import Session
 from tunnel.engine.state import State
 from tunnel.engine.transmit import STAGED_BYTES, STAGED_PACKETS, Staged, Transmitter
-from tunnel.engine.udp import SegmentSize
+from tunnel.engine.tun import VNET
+from tunnel.engine.udp import LARGEST_TRAIN, SegmentSize
 from tunnel.wireguard.device import Device
 from tunnel.wireguard.keypair import Keypair
 from tunnel.wireguard.peer import Peer
@@ -211,3 +214,39 @@ def test_packets_that_wait_are_bounded() -> None:
     assert len(staged.take(peers[-1])) == 3
     staged.keep_only(set(peers[:-2]))
     assert not staged.take(peers[-2])
+
+
+class Stop(Exception):
+    """Ends a transmitter that would wait for TUN."""
+
+
+@example([(5, False)] * 100, True)
+@given(st.lists(st.tuples(st.integers(1, 120), st.booleans()), min_size=1, max_size=100), st.booleans())
+@settings(max_examples=40, deadline=None)
+def test_single_packets_that_are_ready_leave_as_trains(packets: list[tuple[int, bool]], nowait: bool) -> None:
+    """Sizes of payloads, and whether by a relay; all are ready at once. Not `nowait`: a kernel that can't say so."""
+    left, right = both()
+    wanted = [bytes(VNET) + reference(4, bytes(size), 1368, "PA", 1000 * size)[0] for size, _ in packets]
+    waiting = list(zip(wanted, (relayed for _, relayed in packets), strict=True))
+
+    def read(fd: int, into: list[memoryview], at: int = 0, flags: int = 0) -> int:
+        if flags and not nowait:
+            raise OSError(errno.EOPNOTSUPP, "not supported")
+        if not waiting:
+            raise BlockingIOError(errno.EAGAIN, "nothing there") if flags else Stop
+        packet, relayed = waiting.pop(0)
+        left.peer.endpoint = Endpoint(*SOURCE, 9 if relayed else 0)
+        into[0][: len(packet)] = packet
+        return len(packet)
+
+    with mock.patch("os.readv", read), mock.patch("os.preadv", read), pytest.raises(Stop):
+        left.transmitter.run()
+    for whole, size in left.sent:
+        right.train(whole, size)
+    right.receiver._joiner.flush()
+    assert [bytes(write) for write in right.written.writes] == wanted
+    equal = len({(-(-(52 + size) // 16), relayed) for size, relayed in packets}) == 1
+    if not nowait:
+        assert len(left.sent) == len(packets)
+    elif equal:
+        assert len(left.sent) == -(-len(packets) // LARGEST_TRAIN)
