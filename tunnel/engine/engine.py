@@ -24,7 +24,8 @@ from tunnel.engine.receive import Receiver
 from tunnel.engine.state import State, hardware_ciphers
 from tunnel.engine.transmit import Transmitter
 from tunnel.engine.tun import open_tun
-from tunnel.engine.udp import BUFFER, UdpSocket
+from tunnel.engine.udp import UdpSocket
+from tunnel.trains import BUFFER
 from tunnel.wireguard.device import Device
 
 log = logging.getLogger("edgemesh.engine")

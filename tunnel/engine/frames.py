@@ -25,7 +25,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
 
 from tunnel.endpoint import CHANNEL, CHANNEL_HEADER, FRAME, channel_header
 from tunnel.engine.tun import LARGEST
-from tunnel.engine.udp import LARGEST_SEND, SegmentSize, segment_size
+from tunnel.trains import LARGEST_SEND, SegmentSize, segment_size
 from tunnel.wireguard.keypair import REJECT_AFTER_MESSAGES, nonce
 from tunnel.wireguard.replay import Replay
 

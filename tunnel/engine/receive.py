@@ -30,7 +30,7 @@ from tunnel.endpoint import CHANNEL, CHANNEL_HEADER, COOKIE_REPLY, DATA, FRAME, 
 from tunnel.engine.frames import HEADER, PAYLOAD, TAG, Reassembly, header
 from tunnel.engine.joiner import Joiner
 from tunnel.engine.tun import GSO_NONE, GSO_TCPV4, GSO_TCPV6, LARGEST, NEEDS_CSUM, VNET
-from tunnel.engine.udp import ANCILLARY, train_segment
+from tunnel.trains import ANCILLARY, train_segment
 from tunnel.wireguard.keypair import nonce
 from tunnel.wireguard.messages import DATA_HEADER, DATA_OVERHEAD, data_header
 

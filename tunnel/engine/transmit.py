@@ -25,7 +25,7 @@ from tunnel.endpoint import CHANNEL, CHANNEL_HEADER, DATA, channel_header
 from tunnel.engine.frames import TAG, Sealer
 from tunnel.engine.segments import cut, finish, split
 from tunnel.engine.tun import LARGEST, MTU, VNET
-from tunnel.engine.udp import LARGEST_SEND, LARGEST_TRAIN, segment_size
+from tunnel.trains import LARGEST_SEND, LARGEST_TRAIN, segment_size
 from tunnel.wireguard.keypair import nonce
 from tunnel.wireguard.messages import DATA_HEADER, DATA_OVERHEAD, data_header
 

@@ -29,24 +29,24 @@ from tunnel.endpoint import CHANNEL, CHANNEL_HEADER, PROBE, Address, channel_hea
 from tunnel.relay.rivals import Rivalry
 from tunnel.relay.server import Counts, RelayServer
 from tunnel.relay.table import Route
+from tunnel.trains import (
+    ANCILLARY,
+    BUFFER,
+    LARGEST_SEND,
+    LARGEST_TRAIN,
+    SOL_UDP,
+    UDP_GRO,
+    enlarge,
+    segment_size,
+    train_segment,
+)
 
 PORT = 20006
 """The relay's UDP port unless said otherwise."""
 
-SOL_UDP = 17
-UDP_SEGMENT = 103
-UDP_GRO = 104
 SO_NO_CHECK = 11
-SO_SNDBUFFORCE = 32
-SO_RCVBUFFORCE = 33
-"""From linux/udp.h and asm-generic/socket.h; Python has no names for them."""
+"""From asm-generic/socket.h; Python has no name for it."""
 
-LARGEST = 65_507
-"""Bytes of the largest UDP payload in IPv4, and so of the largest train."""
-SEGMENTS = 64
-"""Datagrams in a train at most (UDP_GRO_CNT_MAX; UDP_MAX_SEGMENTS was 64 before Linux 6.7)."""
-BUFFER = 8 << 20
-"""Socket buffer asked for. What is got is in the status."""
 ROUND = 64
 """Trains between two looks at the clock."""
 HEAD = 64
@@ -194,7 +194,7 @@ class _Passing:
         words = _FIRST_WORDS.unpack_from
         for _ in range(ROUND):
             try:
-                length, ancillary, _, source = receive(buffers, 64, socket.MSG_DONTWAIT)
+                length, ancillary, _, source = receive(buffers, ANCILLARY, socket.MSG_DONTWAIT)
             except BlockingIOError:
                 return True
             except OSError as error:
@@ -203,10 +203,7 @@ class _Passing:
                     raise
                 self._traffic.unreachable += 1
                 continue
-            size = length
-            for level, kind, data in ancillary:
-                if level == SOL_UDP and kind == UDP_GRO:
-                    size = min(length, int.from_bytes(data[:4], "little"))
+            size = min(length, train_segment(ancillary, length))
             if length >= 12:
                 word, channel, inner = words(self._buffer)
                 if word == CHANNEL and (size == length or self._one_channel(length, size)):
@@ -287,8 +284,8 @@ class _Passing:
                     sock.setsockopt(socket.SOL_SOCKET, SO_NO_CHECK, 0)
             elif len(data) <= size:
                 sock.sendto(data, socket.MSG_DONTWAIT, to)
-            elif len(data) <= min(LARGEST, SEGMENTS * size):
-                sock.sendmsg([data], [(SOL_UDP, UDP_SEGMENT, struct.pack("=H", size))], socket.MSG_DONTWAIT, to)
+            elif len(data) <= min(LARGEST_SEND, LARGEST_TRAIN * size):
+                sock.sendmsg([data], segment_size(size), socket.MSG_DONTWAIT, to)
             else:
                 self._singly(data, size, to)
         except BlockingIOError:
@@ -320,9 +317,5 @@ def _bound(listen: Address) -> socket.socket:
         if error.errno == errno.EADDRINUSE:
             raise RelayError(f"{where} is taken: stop what has it (ss -ulnp shows it) or give another port") from error
         raise RelayError(f"can't listen on {where}: {os.strerror(error.errno or 0)}") from error
-    for force, plain in ((SO_RCVBUFFORCE, socket.SO_RCVBUF), (SO_SNDBUFFORCE, socket.SO_SNDBUF)):
-        try:
-            sock.setsockopt(socket.SOL_SOCKET, force, BUFFER)
-        except PermissionError:
-            sock.setsockopt(socket.SOL_SOCKET, plain, BUFFER)
+    enlarge(sock, BUFFER)
     return sock

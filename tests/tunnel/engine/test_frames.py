@@ -27,7 +27,7 @@ from tunnel.engine.frames import (
     header,
 )
 from tunnel.engine.tun import LARGEST
-from tunnel.engine.udp import LARGEST_SEND, SegmentSize, segment_size
+from tunnel.trains import LARGEST_SEND, SegmentSize, segment_size
 from tunnel.wireguard.keypair import REJECT_AFTER_MESSAGES, nonce
 
 KEY = bytes(range(32))

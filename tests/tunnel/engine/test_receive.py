@@ -23,7 +23,7 @@ from tunnel.engine.session import Session
 from tunnel.engine.state import State
 from tunnel.engine.transmit import STAGED_BYTES, STAGED_PACKETS, Staged, Transmitter
 from tunnel.engine.tun import VNET
-from tunnel.engine.udp import LARGEST_TRAIN, SegmentSize
+from tunnel.trains import LARGEST_TRAIN, SegmentSize
 from tunnel.wireguard.device import Device
 from tunnel.wireguard.keypair import Keypair
 from tunnel.wireguard.peer import Peer
