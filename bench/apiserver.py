@@ -1,0 +1,182 @@
+"""A real Kubernetes API, kube-apiserver and etcd, on loopback: a peer of tests and benchmarks.
+
+Nothing runs but these two: no controller manager, so nobody makes service accounts (their admission is off), endpoint
+slices or node ranges. The client of the kubeconfig is `system:masters`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import ssl
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import trustme
+
+from bench.peers import Peer, find
+
+PROGRAMS = ("etcd", "kube-apiserver")
+SERVICE_RANGE = "10.96.0.0/12"
+STARTS_WITHIN = 60.0
+
+
+class ApiServerError(Exception):
+    """A program is missing, or did not start; the message has its last lines."""
+
+
+@dataclass(frozen=True, slots=True)
+class ApiServer:
+    """Where it is and how to get in; `pids` are etcd's and kube-apiserver's, `ready` the seconds that they took."""
+
+    url: str
+    ca: Path
+    certificate: Path
+    key: Path
+    kubeconfig: Path
+    pids: tuple[int, int]
+    ready: float
+
+
+def missing() -> str:
+    """Which of the programs are not there, and how to bring them; empty if all are."""
+    absent = [name for name in PROGRAMS if find(name) is None]
+    return f"{', '.join(absent)} not there: python -m bench.peers {' '.join(absent)}" if absent else ""
+
+
+@contextlib.contextmanager
+def running(folder: Path, *arguments: str) -> Iterator[ApiServer]:
+    """Run both, with their data in `folder`; `arguments` are added to kube-apiserver's. Raises ApiServerError."""
+    if problem := missing():
+        raise ApiServerError(problem)
+    folder.mkdir(parents=True, exist_ok=True)
+    authority = trustme.CA()
+    ca, certificate, key = folder / "ca.crt", folder / "admin.crt", folder / "admin.key"
+    authority.cert_pem.write_to_path(str(ca))
+    _write_pair(authority.issue_cert("127.0.0.1", "localhost", common_name="kube-apiserver"), folder / "server")
+    _write_pair(
+        authority.issue_cert("admin", common_name="admin", organization_name="system:masters"), folder / "admin"
+    )
+    (store, peers), api = _free_ports(2), _free_ports(1)[0]
+    with contextlib.ExitStack() as stack:
+        began = time.monotonic()
+        urls = [f"http://127.0.0.1:{store}", f"http://127.0.0.1:{peers}"]
+        etcd = stack.enter_context(_process("etcd", _etcd(folder, *urls), folder))
+        command = [*_kube_apiserver(folder, api, urls[0], ca), *arguments]
+        server = stack.enter_context(_process("kube-apiserver", command, folder))
+        context = ssl.create_default_context(cafile=str(ca))
+        context.load_cert_chain(certificate, key)
+        url = f"https://127.0.0.1:{api}"
+        _wait(url, context, server, folder)
+        ready = time.monotonic() - began
+        kubeconfig = write_kubeconfig(folder / "admin.kubeconfig", url, ca, certificate, key)
+        yield ApiServer(url, ca, certificate, key, kubeconfig, (etcd.pid, server.pid), ready)
+
+
+def write_kubeconfig(path: Path, url: str, ca: Path, certificate: Path, key: Path) -> Path:
+    """A kubeconfig for a client certificate; mode 0600."""
+    text = f"""apiVersion: v1
+kind: Config
+current-context: test
+clusters:
+- name: test
+  cluster:
+    server: {url}
+    certificate-authority: {ca}
+contexts:
+- name: test
+  context:
+    cluster: test
+    user: test
+users:
+- name: test
+  user:
+    client-certificate: {certificate}
+    client-key: {key}
+"""
+    path.touch(mode=0o600)
+    path.write_text(text)
+    return path
+
+
+def _write_pair(issued: trustme.LeafCert, path: Path) -> None:
+    issued.private_key_pem.write_to_path(f"{path}.key")
+    Path(f"{path}.key").chmod(0o600)
+    for index, blob in enumerate(issued.cert_chain_pems):
+        blob.write_to_path(f"{path}.crt", append=index > 0)
+
+
+def _free_ports(count: int) -> list[int]:
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
+
+
+def _etcd(folder: Path, clients: str, peers: str) -> list[str]:
+    return [
+        *("--name", "test", "--data-dir", str(folder / "etcd")),
+        *("--listen-client-urls", clients, "--advertise-client-urls", clients),
+        *("--listen-peer-urls", peers, "--initial-advertise-peer-urls", peers, "--initial-cluster", f"test={peers}"),
+        *("--log-level", "warn"),
+    ]
+
+
+def _kube_apiserver(folder: Path, port: int, store: str, ca: Path) -> list[str]:
+    server = folder / "server"
+    return [
+        f"--etcd-servers={store}",
+        "--bind-address=127.0.0.1",
+        "--advertise-address=127.0.0.1",
+        f"--secure-port={port}",
+        f"--cert-dir={folder}",
+        f"--tls-cert-file={server}.crt",
+        f"--tls-private-key-file={server}.key",
+        f"--client-ca-file={ca}",
+        f"--service-cluster-ip-range={SERVICE_RANGE}",
+        "--service-account-issuer=https://kubernetes.default.svc",
+        f"--service-account-key-file={server}.key",
+        f"--service-account-signing-key-file={server}.key",
+        "--authorization-mode=Node,RBAC",
+        "--enable-admission-plugins=NodeRestriction",
+        "--disable-admission-plugins=ServiceAccount",
+        "--endpoint-reconciler-type=none",
+    ]
+
+
+@contextlib.contextmanager
+def _process(name: str, arguments: Sequence[str], folder: Path) -> Iterator[subprocess.Popen[bytes]]:
+    peer: Peer | None = find(name)
+    assert peer is not None
+    with (folder / f"{name}.log").open("wb") as log:
+        process = subprocess.Popen(
+            [str(peer.path), *arguments], stdout=log, stderr=log, cwd=folder, env={**os.environ, **peer.env}
+        )
+    try:
+        yield process
+    finally:
+        process.terminate()
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _wait(url: str, context: ssl.SSLContext, server: subprocess.Popen[bytes], folder: Path) -> None:
+    deadline = time.monotonic() + STARTS_WITHIN
+    while True:
+        with contextlib.suppress(OSError, urllib.error.HTTPError):
+            if urllib.request.urlopen(f"{url}/readyz", context=context, timeout=5).status == 200:
+                return
+        if server.poll() is not None or time.monotonic() > deadline:
+            last = (folder / "kube-apiserver.log").read_text(errors="replace").splitlines()[-5:]
+            raise ApiServerError("kube-apiserver is not ready:\n" + "\n".join(last))
+        time.sleep(0.05)
