@@ -213,6 +213,8 @@ class Api:
                 if status.kind == "Status":
                     whole = _object(body)
                     raise ApiStatus(response.code, status.reason, status.message, whole, retry_after)
+        if response.code == 404:  # of a group that it doesn't have, a kube-apiserver says so in plain text
+            raise ApiStatus(404, "NotFound", "the server could not find the requested resource", {}, retry_after)
         what = "a redirect, which is not followed" if response.code < 400 else "no Kubernetes Status"
         raise ApiUnreachable(f"{self.access.server} answers {response.code} with {what}", retry_after)
 

@@ -20,7 +20,7 @@ import trio
 
 from sync.client.connection import Api
 from sync.client.manifests import Changes
-from sync.client.reflector import Reflector
+from sync.client.reflector import NOT_YET, Reflector
 from sync.client.watch import follow
 from sync.client.wire import Followed
 from sync.resources.kinds import DestinationRule, EndpointSlice, Key, MeshNode, Node, Resource, Service
@@ -90,7 +90,7 @@ class ApiObjects:
         self._answered = trio.Event()
         self._first = True
         self._told: dict[str, str] = {}
-        self._state = SourceState(False, time.time(), "not asked yet")
+        self._state = SourceState(False, time.time(), NOT_YET)
 
     async def run(self) -> None:
         """Follow until cancelled."""

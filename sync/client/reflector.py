@@ -42,6 +42,9 @@ PROBLEMS = 1000
 """Objects of which it is known what is wrong with them, at most."""
 
 
+NOT_YET = "it has not answered yet"
+
+
 class Phase(Enum):
     """What is asked for next."""
 
@@ -109,7 +112,7 @@ class Reflector:
         """Whether there was a whole list."""
         self.answered = False
         """Whether it is known how the first attempt went, well or not."""
-        self.reason = "not asked yet"
+        self.reason = NOT_YET
         """Why it is not followed at present; empty while it is."""
         self.absent = False
         self.since = now
@@ -170,6 +173,8 @@ class Reflector:
         self._seen = set()
         self._revision = page.revision
         self.synced = self.answered = True
+        if self.reason == NOT_YET:
+            self._tell("", now)
         self._step(Outcome.LISTED, now)
         return changes
 
