@@ -36,16 +36,16 @@ LARGE = 16_384
 STREAM = 0.02
 """Seconds without such, after which the stream is over."""
 
-LOOK = 250e-6
+LOOK = 300e-6
 """Seconds for which to look without sleeping; a longer wait is not worth it."""
 
 SHORT_WAITS = 8
 """Waits shorter than LOOK, one after the other, from which the next is expected to be short."""
 
-CROWDED = 1000
+CROWDED = 50
 """The same after another process had wanted the processor meanwhile."""
 
-_STOLEN = 100e-6
+_STOLEN = 400e-6
 """Seconds that one look takes at most where nobody else wants the processor."""
 
 

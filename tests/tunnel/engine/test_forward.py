@@ -82,8 +82,8 @@ def test_packets_that_come_soon_are_looked_for_until_one_does_not(machine: Machi
 def test_who_else_wants_the_processor_has_it(machine: Machine, forwarder: Forwarder) -> None:
     for _ in range(SHORT_WAITS):
         machine.wait(forwarder, LOOK / 2)
-    machine.look = 2 * LOOK / 3  # somebody else ran in between
-    assert machine.wait(forwarder, LOOK) == (True, True)
+    machine.look = 2 * LOOK  # somebody else ran in between
+    assert machine.wait(forwarder, 3 * LOOK) == (True, True)
     machine.look = 1e-6
     assert {machine.wait(forwarder, LOOK / 2) for _ in range(CROWDED - 1)} == {(False, True)}
 
