@@ -1,6 +1,5 @@
 """`kill -9` amid writes, two hundred times on one file."""
 
-import asyncio
 import subprocess
 import sys
 import threading

@@ -2,7 +2,8 @@
 
 import asyncio
 import tempfile
-from collections.abc import Coroutine
+import threading
+from collections.abc import Coroutine, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -40,6 +41,9 @@ class Follower(NamedTuple):
 writes = st.lists(
     st.builds(Write, keys, st.sampled_from(["put", "put", "put", "delete", "leave", "refuse"])), min_size=1, max_size=8
 )
+
+
+BIG = Write(Key("big", "", "b"), "put")
 
 
 class Refused(Exception):
@@ -101,7 +105,8 @@ class Machine(RuleBasedStateMachine):
                 return None
             self.given = revision
             deleted = write.action == "delete"
-            entry = Entry(write.key, revision, head.created if head else revision, f"{revision}".encode())
+            data = b"x" * 200_000 if write is BIG else f"{revision}".encode()
+            entry = Entry(write.key, revision, head.created if head else revision, data)
             kind = "DELETED" if deleted else "MODIFIED" if head else "ADDED"
             made.append(Event(revision, kind, entry, head))
             heads.pop(write.key, None)
@@ -112,24 +117,36 @@ class Machine(RuleBasedStateMachine):
         return self.store.write(write.key, change)
 
     async def write_all(self, wanted: list[Write], split: int, made: list[Event]) -> list[Any]:
-        """Some at once, the others while their commit runs."""
+        """Some in one commit, the others while it runs, in the next."""
         heads = self.state(self.revision)
-        tasks: list[asyncio.Future[Any]] = []
-        for number, write in enumerate(wanted):
-            if number == split:
-                await asyncio.sleep(0)
-                await asyncio.sleep(0)
-            tasks.append(asyncio.ensure_future(self.begin_write(write, heads, made)))
-        await asyncio.sleep(0)
-        for resource in ("pods", "nodes"):
-            known = {entry.key: entry for entry in self.store.heads(resource)}
-            assert known == {key: entry for key, entry in heads.items() if key.resource == resource}
-        return await asyncio.gather(*tasks, return_exceptions=True)
+        gate = threading.Event()
+        append = self.store._log.append
+
+        def wait(events: Sequence[Event]) -> None:
+            assert gate.wait(30)
+            append(events)
+
+        self.store._log.append = wait  # type: ignore[method-assign]
+        try:
+            tasks: list[asyncio.Future[Any]] = []
+            for number, write in enumerate(wanted):
+                if number == split:
+                    await asyncio.sleep(0)
+                    await asyncio.sleep(0)
+                tasks.append(asyncio.ensure_future(self.begin_write(write, heads, made)))
+            await asyncio.sleep(0)
+            for resource in ("pods", "nodes", "big"):
+                known = {entry.key: entry for entry in self.store.heads(resource)}
+                assert known == {key: entry for key, entry in heads.items() if key.resource == resource}
+        finally:
+            gate.set()
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+        self.store._log.append = append  # type: ignore[method-assign]
+        return results
 
     @rule(wanted=writes, split=st.integers(1, 8))
     def write(self, wanted: list[Write], split: int) -> None:
         made: list[Event] = []
-        # a commit may land between the two halves: those heads are the model's too
         results = self.do(self.write_all(wanted, split, made))
         self.events += made
         by_revision = {event.revision: event.entry for event in self.events}
@@ -139,31 +156,24 @@ class Machine(RuleBasedStateMachine):
             elif result is not None:
                 assert result == by_revision[result.revision]
                 assert result.key == write.key
-        assert sum(isinstance(result, Refused) for result in results) == sum(w.action == "refuse" for w in wanted)
 
     @rule(wanted=writes, split=st.integers(1, 8))
     def fail(self, wanted: list[Write], split: int) -> None:
-        """The disk is full: all of it fails, but what changes nothing that is not durable."""
+        """The disk is full for the first of two commits: all fails that was computed upon either."""
         fill(self.store)
         made: list[Event] = []
-        # one that does not fit comes first, so that no other commit is small enough
-        big = self.loop.create_task(self.store.write(Key("big", "", "b"), self.big))
+        wanted = [BIG, *wanted]
         results = self.do(self.write_all(wanted, split, made))
-        with pytest.raises(StoreFault, match="full"):
-            self.do(asyncio.wait_for(big, 30))
         empty(self.store)
-        touched = {event.entry.key for event in made}
-        lost = [result for result in results if isinstance(result, StoreFault)]
-        assert len(lost) >= len(made)
+        touched: set[Key] = set()
         for write, result in zip(wanted, results, strict=True):
-            if write.action in ("put", "delete") and write.key not in touched:
-                assert result is None  # a deletion of nothing
-            assert isinstance(result, Refused) == (write.action == "refuse")
-
-    def big(self, head: Entry | None, revision: int) -> Change:
-        assert revision > self.given
-        self.given = revision
-        return Change(b"x" * 200_000)
+            touched |= {write.key} if write.action == "put" else set()
+            if write.action == "refuse":
+                assert isinstance(result, Refused)
+            elif write.key in touched:
+                assert isinstance(result, StoreFault)
+                assert "full" in str(result)
+        assert sum(isinstance(result, StoreFault) for result in results) >= len(made)
 
     @rule()
     def reopen(self) -> None:
@@ -232,12 +242,11 @@ class Machine(RuleBasedStateMachine):
         limit=st.integers(0, 4),
     )
     def list(self, resource: str, namespace: str, back: int, limit: int) -> None:
-        at = max(0, self.revision - back)
+        at = max(1, self.revision - back)
         if at < self.store.compacted:
             with pytest.raises(Expired):
                 self.store.list(resource, namespace, at=at)
             return
-        at = at or self.revision
         wanted = [
             entry
             for key, entry in sorted(self.state(at).items())
@@ -267,5 +276,5 @@ class Machine(RuleBasedStateMachine):
             assert all(self.store.get(entry.key) == entry for entry in wanted)
 
 
-Machine.TestCase.settings = settings(max_examples=40, stateful_step_count=30, deadline=None)
+Machine.TestCase.settings = settings(max_examples=120, stateful_step_count=40, deadline=None)
 TestMachine = Machine.TestCase
