@@ -6,7 +6,7 @@ import contextlib
 import copy
 import ssl
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -92,7 +92,7 @@ class Memory:
         del self.objects[path]
         return found
 
-    def names(self, word: str) -> list[str]:
+    def names(self, word: str) -> Sequence[str]:
         return sorted(path.rpartition("/")[2] for path in self.objects if f"/{word}/" in path)
 
     def _check(self) -> None:

@@ -12,10 +12,11 @@ import pytest
 from edgemesh import cli, config, files
 from edgemesh.authority import load_or_make
 from edgemesh.join import join, trust, units
-from edgemesh.join.files_of_node import Places
+from edgemesh.join.files_of_node import Places, agent_config
+from edgemesh.join.files_of_node import kubeconfig as node_kubeconfig
 from edgemesh.join.join import Wish
 from edgemesh.join.limits import Limits
-from edgemesh.join.messages import Cluster
+from edgemesh.join.messages import AuthorityAnswer, Cluster
 from edgemesh.join.trust import JoinError
 from sync.client import kubeconfig
 from tests.edgemesh.join.cluster import Cloud, at, https
@@ -221,16 +222,16 @@ def test_hostile_values_stay_text(tmp_path: Path) -> None:
     places = Places(state_dir=tmp_path, config_dir=tmp_path, systemd_dir=tmp_path)
     evil = 'x"\nusers: []\n# '
     cluster = Cluster(api_server=evil, join=evil, cluster_domain=evil, service_cidr=evil)
-    files.replace(places.config, join.agent_config(places, cluster).text.encode())
+    files.replace(places.config, agent_config(places, cluster).text.encode())
     with pytest.raises(config.ConfigError, match="clusterDomain"):
         config.load(str(places.config), {"NODE_NAME": "a1"})
-    files.replace(places.kubeconfig, join.kubeconfig(places, "a1", cluster, "ca").text.encode())
+    files.replace(places.kubeconfig, node_kubeconfig(places, "a1", cluster, "ca").text.encode())
     with pytest.raises(kubeconfig.KubeconfigError, match="server"):
         kubeconfig.load(places.kubeconfig)
 
 
 def test_rubbish_for_a_certificate_is_refused(world: World) -> None:
-    answer = trust.AuthorityAnswer("rubbish", 0)
+    answer = AuthorityAnswer("rubbish", 0)
     with pytest.raises(JoinError, match="can't be read"):
         trust.pinned(answer, "0" * 64)
 
