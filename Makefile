@@ -10,7 +10,7 @@ demo: setup
 	@$(PYTHON) -m edgemesh demo $(ARGS)
 
 test: setup check
-	@$(PYTHON) -m bench.peers wireguard || echo "tests against wireguard-go will be skipped"
+	@$(PYTHON) -m bench.peers wireguard etcd kubectl kube-apiserver || echo "tests against what is missing will be skipped"
 	@$(PYTHON) -m pytest $(ARGS)
 
 check: setup

@@ -122,7 +122,11 @@ def main(words: Sequence[str] | None = None) -> int:
         parser.error(f"no such peer: {', '.join(unknown)}")
     missing = [name for name in wanted if find(name) is None]
     works = [(name, "building", partial(bring_go, name)) for name in missing if name in GO]
-    works += [(name, "building", partial(bring_kubernetes, name)) for name in missing if name in kubernetes.COMMANDS]
+    works += [
+        (name, "building (minutes, once)", partial(bring_kubernetes, name))
+        for name in missing
+        if name in kubernetes.COMMANDS
+    ]
     packages = tuple(PACKAGES.get(name, name) for name in missing if name in DEBIAN)
     if packages:
         works.append((", ".join(packages), "unpacking", partial(bring_debian, packages)))

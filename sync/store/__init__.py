@@ -1,1 +1,4 @@
-"""Objects and their revisions in one SQLite file: what is acknowledged is on disk, and watches miss nothing."""
+"""Objects and their revisions in one SQLite file: what is acknowledged is on disk, and watches miss nothing.
+
+Files: .
+"""

@@ -14,7 +14,7 @@ from tests.docs.pages import ROOT
 
 HOSTS = re.compile(
     r"(127\.0\.0\.1|localhost|[\w.-]*\.?(example|test|invalid|local)(\.com|\.net|\.org)?|orders\.shop"
-    r"|www\.apache\.org|www\.wireguard\.com|\d+\.\d+\.\d+\.\d+)"
+    r"|kubernetes\.default\.svc|([\w-]+\.)*(k8s|kubernetes)\.io|www\.apache\.org|www\.wireguard\.com|\d+\.\d+\.\d+\.\d+)"
 )
 """Where an address may point to: names and numbers of the demo's and of documents, and what is quoted as a source."""
 MACHINE = re.compile(r"(?:^|[^\w}/.])/(?:root|work|home|Users)/\w")
