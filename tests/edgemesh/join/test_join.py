@@ -247,3 +247,26 @@ def test_the_command_line(world: World, tmp_path: Path, capsys: pytest.CaptureFi
     assert cli.main(["join", world.url, "--token-file", str(file), "--node-name", "a2", *words]) == 1
     assert "joined already" in capsys.readouterr().err
     assert cli.main(["join", world.url, "--token-file", str(tmp_path / "none"), "--node-name", "a1", *words]) == 2
+
+
+def test_systemd_starts_the_units_once(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stand-in for systemctl keeps what it was told, and whether the units are enabled."""
+    monkeypatch.setattr(units, "RUNNING", tmp_path)
+    fake = tmp_path / "bin" / "systemctl"
+    fake.parent.mkdir()
+    fake.write_text(
+        f'#!/bin/sh\nif [ "$1" = is-enabled ]; then exec test -e {tmp_path}/enabled; fi\n'
+        f'echo "$*" >> {tmp_path}/calls\nif [ "$1" = enable ]; then touch {tmp_path}/enabled; fi\n'
+    )
+    fake.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{fake.parent}:/usr/bin:/bin")
+    calls = tmp_path / "calls"
+    names = "edgemesh-engine.service edgemesh-resolver.service edgemesh-agent.service"
+    assert "enabled and started" in world.join()[-2]
+    assert calls.read_text() == f"daemon-reload\nenable --now {names}\n"
+    assert world.join()[0].endswith("nothing to do")
+    assert calls.read_text().count("\n") == 2
+    (tmp_path / "enabled").unlink()  # somebody disabled them
+    assert "enabled and started" in world.join()[0]
+    fake.write_text("#!/bin/sh\necho no such unit >&2\nexit 1\n")
+    assert "systemctl daemon-reload failed: no such unit" in refused(world)
