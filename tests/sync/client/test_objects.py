@@ -131,6 +131,7 @@ def test_a_revision_that_is_gone_or_ahead_leads_to_a_new_list(api: Path, monkeyp
     monkeypatch.setattr(reflector.Reflector, "request", request)
     monkeypatch.setattr(reflector, "BACKOFF", (0.05, 0.1))
     monkeypatch.setattr(reflector, "PATIENCE", 1)
+    monkeypatch.setattr(reflector, "STALL", 0.5)
 
     async def main(revision: str) -> None:
         spoiled["revision"] = revision
@@ -139,7 +140,7 @@ def test_a_revision_that_is_gone_or_ahead_leads_to_a_new_list(api: Path, monkeyp
             name = f"spoiled-{len(revision)}"
             await connection.create(f"{NAMESPACE}/services", service(name))
             await follower.until(lambda: name in follower.names(Service))
-            assert follower.source.state().reachable
+            await eventually(lambda: follower.source.state().reachable)
 
     for revision in ("9999999999", "rubbish"):
         trio.run(main, revision)
