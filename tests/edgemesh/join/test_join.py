@@ -1,6 +1,8 @@
 """The node's side of joining, against the endpoint over HTTPS on loopback."""
 
+import shutil
 import stat
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -88,7 +90,9 @@ def test_what_was_written_is_read(world: World) -> None:
     assert access.server == "https://192.0.2.1:6443"
     assert access.ca == world.cloud.authority.pem.decode()
     assert (access.certificate, access.key) == (str(world.places.certificate), str(world.places.key))
-    read, _ = config.load(str(world.places.config), {"NODE_NAME": "a1"})
+    read, notices = config.load(str(world.places.config), {"NODE_NAME": "a1"})
+    assert notices == []
+    assert read.api == (str(world.places.kubeconfig), "")
     assert [tuple(each) for each in read.relay_addresses] == [("192.0.2.1", 20006), ("2001:db8::1", 20006)]
     assert (read.service_range, read.pod_range, read.mesh_range) == ("10.97.0.0/16", "10.245.0.0/16", "10.223.0.0/16")
     assert (read.cluster_domain, read.state_dir) == ("site.example", str(world.places.state_dir))
@@ -105,6 +109,7 @@ def test_units_are_for_this_node(world: World) -> None:
         cli.parser().parse_args(words)
         assert ("Environment=NODE_NAME=a1" in text) == ("agent" in name)
         assert (f"--config-file {world.places.config}" in text) == ("engine" not in name)
+        assert (f"\nReadWritePaths={world.places.state_dir}\n" in text) == ("engine" not in name)
 
 
 def test_printed_units_do_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -270,3 +275,13 @@ def test_systemd_starts_the_units_once(world: World, tmp_path: Path, monkeypatch
     assert "enabled and started" in world.join()[0]
     fake.write_text("#!/bin/sh\necho no such unit >&2\nexit 1\n")
     assert "systemctl daemon-reload failed: no such unit" in refused(world)
+
+
+def test_systemd_takes_the_units(world: World) -> None:
+    verify = shutil.which("systemd-analyze")
+    if not verify:
+        pytest.skip("no systemd here")
+    world.join()
+    written = sorted(map(str, world.places.systemd_dir.iterdir()))
+    done = subprocess.run([verify, "verify", "--man=no", *written], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
