@@ -88,7 +88,8 @@ def test_from_the_api_to_the_node_and_on_without_it(
     config: Config, cluster: Cluster, told: Told, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(publish, "PERIOD", 0.1)
-    monkeypatch.setitem(publish.Publisher.__init__.__kwdefaults__, "addresses", lambda _: ["192.0.2.1"])
+    defaults = publish.Publisher.__init__.__kwdefaults__ or {}
+    monkeypatch.setitem(defaults, "addresses", lambda _: ["192.0.2.1"])
     kubeconfig = Path(config.state_dir, "node.kubeconfig")
 
     async def write(api: Api) -> None:

@@ -14,13 +14,14 @@ from typing import Any
 import pytest
 import trio
 
+from edgemesh.vetting import REVOKED
 from sync.client.connection import Api, ApiStatus
 from sync.client.kubeconfig import load
 from tests.edgemesh.crds import make_crds
 from tests.edgemesh.running import ENVIRONMENT, command, until
 from tests.edgemesh.test_agent_api import mesh_node
 from tests.edgemesh.test_publish import MESH_NODES
-from tests.edgemesh.test_vetting import REVOKED, Cluster
+from tests.edgemesh.test_vetting import Cluster
 from tests.sync.client.apis import api as api  # a fixture
 
 CONFIG_MAPS = "/api/v1/namespaces/edgemesh-system/configmaps"

@@ -113,7 +113,7 @@ async def serving(answer: Answer, context: ssl.SSLContext | None = None) -> Asyn
         listeners: list[trio.abc.Listener[trio.abc.Stream]] = list(await trio.open_tcp_listeners(0, host="127.0.0.1"))
         port = listeners[0].socket.getsockname()[1]  # type: ignore[attr-defined]
         if context:
-            listeners = [trio.SSLListener(each, context) for each in listeners]  # type: ignore[arg-type]
+            listeners = [trio.SSLListener(each, context) for each in listeners]
         found.access = Access(server=f"http{'s' if context else ''}://127.0.0.1:{port}")
         nursery.start_soon(trio.serve_listeners, found.handle, listeners)
         yield found
