@@ -98,10 +98,7 @@ def test_an_api_as_the_source(capsys: pytest.CaptureFixture[str]) -> None:
     away = msgspec.structs.replace(shown, api=ApiStatus("https://api.example", False, NOW - 600, "Connection refused"))
     status.show(away, NOW)
     lines = capsys.readouterr().out.splitlines()
-    assert (
-        "objects: the API at https://api.example, not followed for 10 min (Connection refused): what was known is served"
-        in lines
-    )
+    assert f"objects: {away.source}, not followed for 10 min (Connection refused): what was known is served" in lines
     assert msgspec.convert(json.loads(status.to_json(away)), Status) == away
 
 

@@ -123,7 +123,7 @@ def test_a_url_alone() -> None:
     assert of_master("http://127.0.0.1:10550/").server == "http://127.0.0.1:10550"
     assert of_master("127.0.0.1:10550").server == "http://127.0.0.1:10550"
     assert of_master("api.example:6443").server == "https://api.example:6443"
-    with pytest.raises(KubeconfigError, match=r"kubeAPIConfig.master: 'http://10\.0\.0\.1' has no TLS"):
+    with pytest.raises(KubeconfigError, match=r"kubeAPIConfig.master: .*10\.0\.0\.1' has no TLS"):
         of_master("http://10.0.0.1")
 
 
