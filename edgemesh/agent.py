@@ -55,7 +55,7 @@ UNREACHABLE_AFTER = 3.0
 replaced is back within one."""
 
 SETTLE = 0.3
-"""Seconds that an agent which has a snapshot leaves to its receivers and tunnels before it imports what an API needs."""
+"""Seconds that an agent with a snapshot leaves to its receivers and tunnels before it imports what an API needs."""
 
 
 class AgentError(Exception):
