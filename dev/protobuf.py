@@ -81,11 +81,13 @@ def _message_name(definition: str) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("modules", type=Path)
-    kept = served(messages(parser.parse_args().modules))
+    parser.add_argument("--out", type=Path, default=OUT)
+    given = parser.parse_args()
+    kept = served(messages(given.modules))
     lines = [f"{json.dumps(name)}:{json.dumps(fields, separators=(',', ':'))}" for name, fields in kept.items()]
     source = {"1": [f"github.com/kubernetes: generated.proto of k8s.io/api, k8s.io/apimachinery {VERSION}", "", ""]}
     lines.insert(0, f'"":{json.dumps(source)}')
-    (OUT / "messages.json").write_text("{" + ",\n".join(lines) + "}\n")
+    (given.out / "messages.json").write_text("{" + ",\n".join(lines) + "}\n")
 
 
 if __name__ == "__main__":

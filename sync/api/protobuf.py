@@ -7,7 +7,7 @@ Source: apimachinery's runtime/serializer/protobuf; protobuf.dev, "Encoding".
 
 from __future__ import annotations
 
-from base64 import b64encode
+from base64 import b64decode, b64encode
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from functools import cache
@@ -60,7 +60,7 @@ def decode(body: bytes) -> dict[str, Any]:
         if name not in _messages():
             raise ValueError(f'no kind "{kind}" of version "{version}" is read from protobuf, send JSON')
         obj: dict[str, Any] = _message(memoryview(unknown.get("raw", b"")), name, 0)
-    except (ValueError, IndexError, OverflowError) as error:
+    except (ValueError, IndexError, OverflowError, OSError, msgspec.MsgspecError) as error:
         raise _unreadable(error) from None
     return {"kind": kind, "apiVersion": version, **obj}
 
@@ -143,14 +143,8 @@ def _as_json(name: str, obj: dict[str, Any]) -> Any:
         case "ExtraValue":
             return obj.get("items", [])
         case "FieldsV1":
-            return msgspec.json.decode(_unpacked(obj.get("Raw", "")) or b"{}")
+            return msgspec.json.decode(b64decode(obj.get("Raw", "")) or b"{}")
     return obj
-
-
-def _unpacked(text: str) -> bytes:
-    from base64 import b64decode
-
-    return b64decode(text)
 
 
 def _wire(data: memoryview) -> Iterator[tuple[int, int, Any]]:

@@ -10,22 +10,11 @@ from typing import Any
 
 import msgspec
 
-from sync.api import status
+from sync.api import events, status
 from sync.api.registry import ResourceType
 
 MAX_OBJECT = 1536 * 1024
 """Bytes of an object's JSON (etcd's limit of a request)."""
-
-_EVENT_FIELDS = {  # core v1: events.k8s.io/v1
-    "reportingComponent": "reportingController",
-    "involvedObject": "regarding",
-    "message": "note",
-    "source": "deprecatedSource",
-    "firstTimestamp": "deprecatedFirstTimestamp",
-    "lastTimestamp": "deprecatedLastTimestamp",
-    "count": "deprecatedCount",
-}
-_CORE_FIELDS = {new: core for core, new in _EVENT_FIELDS.items()}
 
 
 def head(type: ResourceType) -> bytes:
@@ -56,19 +45,15 @@ def _shown(type: ResourceType, stored: dict[str, Any]) -> dict[str, Any]:
     if stored.get("apiVersion") == type.api_version:
         return stored
     if type.group == "events.k8s.io":
-        stored = _renamed(stored, _EVENT_FIELDS)
+        return events.to_new(stored)
     return {**stored, "kind": type.kind, "apiVersion": type.api_version}
 
 
 def _stored(type: ResourceType, obj: dict[str, Any]) -> dict[str, Any]:
     version = type.api_version
     if type.group == "events.k8s.io":
-        obj, version = _renamed(obj, _CORE_FIELDS), "v1"
+        obj, version = events.to_core(obj), "v1"
     elif type.custom:
         version = f"{type.group}/{type.storage_version}"
     first = {"kind": type.kind, "apiVersion": version, "metadata": obj["metadata"]}
     return {**first, **{name: value for name, value in obj.items() if name not in first}}
-
-
-def _renamed(obj: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:
-    return {names.get(name, name): value for name, value in obj.items()}
