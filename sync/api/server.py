@@ -7,6 +7,7 @@ memory and don't wait; writes wait for the disk.
 from __future__ import annotations
 
 import asyncio
+import asyncio.sslproto
 import contextlib
 import logging
 import socket
@@ -40,6 +41,8 @@ MAX_READS, MAX_WRITES = 400, 200
 MAX_WATCHES = 4000
 COMPRESSED_FROM = 128 * 1024
 STOP_WITHIN = 5.0
+TLS_BUFFER = 32 * 1024
+"""Bytes of a connection's read buffer: asyncio's own 256 KB make up most of what a watcher costs."""
 _READS = ("get", "list", "watch")
 _GROUP_DISCOVERY = "apidiscovery.k8s.io"
 
@@ -82,6 +85,7 @@ class Server:
 
     async def start(self) -> int:
         """Serve; gives the port."""
+        asyncio.sslproto.SSLProtocol.max_size = TLS_BUFFER
         self._tls = _tls(self.options)
         listener = _listen(self.options.host, self.options.port)
         try:
