@@ -140,10 +140,10 @@ class _Typed:
             return self.struct(value, schema, path)
         if (element := schema.additional) is None:
             return value if schema.preserve_unknown else self.struct(value, schema, path)
+        scalar = element.type not in ("", "array", "object")  # whose key Go's decoder leaves out of its message
         for name, each in value.items():
-            value[name] = (
-                self._zero(element, "") if each is None else self.value(each, element, f"{path}.{name}", owner)
-            )
+            here = path if scalar else f"{path}.{name}"
+            value[name] = self._zero(element, "") if each is None else self.value(each, element, here, owner)
         return value
 
     def _untyped(self, value: Any, schema: Schema, path: str, owner: Schema) -> Any:
@@ -152,7 +152,7 @@ class _Typed:
                 if isinstance(value, int) and not -(2**31) <= value < 2**31:
                     raise _wrong(value, schema, path, owner, "int32")
                 return value
-            raise _wrong(value, schema, path, owner)
+            raise _wrong(value, schema, path, owner, "int32")
         if schema.name == _QUANTITY:
             if isinstance(value, bool) or not isinstance(value, str | int | float):
                 raise _Mismatch(quantity.MISMATCH)
@@ -270,7 +270,7 @@ def _prune_below(value: Any, schema: Schema, path: str, found: list[str]) -> Non
 
 
 def default_custom(value: Any, schema: Schema) -> None:
-    """In place: a CRD's defaults. A `null` where there is a default and the schema isn't nullable counts as absent."""
+    """In place: a CRD's defaults. A `null` that the schema doesn't allow counts as absent."""
     if isinstance(value, list):
         if schema.items:
             for each in value:
@@ -279,7 +279,9 @@ def default_custom(value: Any, schema: Schema) -> None:
     if not isinstance(value, dict):
         return
     for name, field in schema.properties.items():
-        if field.has_default and (name not in value or (value[name] is None and not field.nullable)):
+        if name in value and value[name] is None and not field.nullable:
+            del value[name]
+        if field.has_default and name not in value:
             value[name] = copy.deepcopy(field.default)
         if name in value:
             default_custom(value[name], field)

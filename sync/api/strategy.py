@@ -10,7 +10,7 @@ from typing import Any
 
 from sync.api import quantity
 from sync.api.registry import ResourceType
-from sync.api.validation.cluster import FINALIZER
+from sync.api.validation.metadata import NAMESPACE
 from sync.api.validation.service import externally_accessible, headless, needs_health_check
 
 Json = dict[str, Any]
@@ -110,10 +110,10 @@ def _take(obj: Json, old: Mapping[str, Any], name: str) -> None:
 def _create_service(obj: Json) -> None:
     obj["status"] = {"loadBalancer": {}}
     spec = obj["spec"]
-    if spec.get("type") == "ExternalName":
-        return
     if spec.get("clusterIP") and not spec.get("clusterIPs"):
         spec["clusterIPs"] = [spec["clusterIP"]]
+    if spec.get("type") == "ExternalName":
+        return
     if headless(spec) and not spec.get("selector") and "ipFamilies" not in spec and "ipFamilyPolicy" not in spec:
         # Nobody here knows which addresses its endpoints will have.
         spec |= {"ipFamilies": ["IPv4", "IPv6"], "ipFamilyPolicy": "RequireDualStack"}
@@ -138,7 +138,7 @@ def _update_service(obj: Json, old: Json, now: str) -> None:
         _create_service(obj)
         _take(obj, old, "status")
     else:
-        for name in ("clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"):
+        for name in ("clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy", "internalTrafficPolicy"):
             if spec.get(name) == before.get(name):
                 spec.pop(name, None)
     _node_ports(spec, before)
@@ -218,8 +218,8 @@ def _pod_status(obj: Json, old: Json, now: str) -> None:
 def _create_namespace(obj: Json) -> None:
     obj["status"] = {"phase": "Active"}
     finalizers = obj["spec"].setdefault("finalizers", [])
-    if FINALIZER not in finalizers:
-        finalizers.append(FINALIZER)
+    if NAMESPACE not in finalizers:
+        finalizers.append(NAMESPACE)
 
 
 def _update_namespace(obj: Json, old: Json, now: str) -> None:
@@ -249,12 +249,11 @@ def _update_request(obj: Json, old: Json, now: str) -> None:
 
 def _request_status(obj: Json, old: Json, now: str) -> None:
     _take(obj, old, "spec")
-    kept = [each for each in old["status"].get("conditions") or () if each.get("type") in ("Approved", "Denied")]
-    own = [each for each in obj["status"].get("conditions") or () if each.get("type") not in ("Approved", "Denied")]
-    if kept or own:
-        obj["status"]["conditions"] = kept + own
-    else:
-        obj["status"].pop("conditions", None)
+    conditions = obj["status"].get("conditions") or []
+    kinds = [each.get("type") for each in conditions]
+    before = [each for each in old["status"].get("conditions") or () if each.get("type") in ("Approved", "Denied")]
+    if kept := [each for each in before if each["type"] not in kinds]:
+        obj["status"]["conditions"] = [*kept, *conditions]
     _condition_times(obj, old, now)
 
 
@@ -278,6 +277,15 @@ def _condition_times(obj: Json, old: Json, now: str) -> None:
             each["lastTransitionTime"] = same[0]["lastTransitionTime"] if same else now
 
 
+def _create_slice(obj: Json) -> None:
+    for each in obj.get("endpoints") or ():
+        each.pop("deprecatedTopology", None)  # v1 has `zone` and `nodeName` in its place
+
+
+def _update_slice(obj: Json, old: Json, now: str) -> None:
+    _create_slice(obj)
+
+
 def _definition_status(obj: Json, old: Json, now: str) -> None:
     _take(obj, old, "spec")
     version = obj["metadata"].get("resourceVersion")
@@ -294,6 +302,7 @@ def _create_definition(obj: Json) -> None:
 _CREATE: dict[str, Callable[[Json], None]] = {
     "Service": _create_service,
     "Pod": _create_pod,
+    "EndpointSlice": _create_slice,
     "Namespace": _create_namespace,
     "CertificateSigningRequest": _create_request,
     "CustomResourceDefinition": _create_definition,
@@ -301,6 +310,7 @@ _CREATE: dict[str, Callable[[Json], None]] = {
 _UPDATE: dict[tuple[str, str], Callable[[Json, Json, str], None]] = {
     ("Service", ""): _update_service,
     ("Pod", "status"): _pod_status,
+    ("EndpointSlice", ""): _update_slice,
     ("Namespace", ""): _update_namespace,
     ("Namespace", "finalize"): _finalize_namespace,
     ("Secret", ""): _update_secret,

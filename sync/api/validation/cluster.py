@@ -8,14 +8,11 @@ from typing import Any
 from sync.api import quantity
 from sync.api.status import Cause
 from sync.api.validation.fields import duplicate, each_invalid, forbidden, invalid, not_supported, required
-from sync.api.validation.metadata import metadata, metadata_update
+from sync.api.validation.metadata import finalizer_domain, metadata, metadata_update
 from sync.api.validation.names import cidr, dns_label, label_value, qualified_name
 from sync.api.validation.pod import EFFECTS
 
 Json = Mapping[str, Any]
-
-FINALIZER = "kubernetes"
-STANDARD_FINALIZERS = (FINALIZER, "orphan", "foregroundDeletion")
 
 
 def node(obj: Json, old: Json | None, subresource: str) -> list[Cause]:
@@ -58,7 +55,8 @@ def _taints(taints: Any) -> list[Cause]:
         elif effect not in EFFECTS:
             found.append(not_supported(f"{at}.effect", effect, EFFECTS))
         if (key, effect) in seen:
-            cause = duplicate(at, each)
+            shown = {"Key": key, "Value": value, "Effect": effect, "TimeAdded": each.get("timeAdded")}
+            cause = duplicate(at, shown)
             found.append(cause._replace(message=f"{cause.message}: taints must be unique by key and effect pair"))
         seen.add((key, effect))
     return found
@@ -74,9 +72,10 @@ def _amounts(status: Json) -> list[Cause]:
 
 
 def namespace(obj: Json, old: Json | None, subresource: str) -> list[Cause]:
-    finalizers = [
-        cause for each in obj["spec"].get("finalizers") or () for cause in namespace_finalizer(each, "spec.finalizers")
-    ]
+    at = "spec.finalizers"
+    finalizers: list[Cause] = []
+    for each in obj["spec"].get("finalizers") or ():
+        finalizers += each_invalid(at, each, qualified_name(each)) + finalizer_domain(each, at)
     if old is None:
         return metadata(obj["metadata"], namespaced=False, name_rule=dns_label) + finalizers
     found = metadata_update(obj["metadata"], old["metadata"])
@@ -90,17 +89,12 @@ def namespace(obj: Json, old: Json | None, subresource: str) -> list[Cause]:
     return found + finalizers if subresource == "finalize" else found
 
 
-def namespace_finalizer(name: str, path: str) -> list[Cause]:
-    """A qualified name, with a domain unless it is one of Kubernetes' own."""
-    found = each_invalid(path, name, qualified_name(name))
-    if "/" not in name and name not in STANDARD_FINALIZERS:
-        found.append(invalid(path, name, "name is neither a standard finalizer name nor is it fully qualified"))
-    return found
-
-
 def lease(obj: Json, old: Json | None, subresource: str) -> list[Cause]:
     meta, spec = obj["metadata"], obj["spec"]
-    found = metadata(meta, namespaced=True) if old is None else metadata_update(meta, old["metadata"])
+    if old is None:
+        found = metadata(meta, namespaced=True, core=False)
+    else:
+        found = metadata_update(meta, old["metadata"], core=False)
     if spec.get("leaseDurationSeconds", 1) <= 0:
         found.append(invalid("spec.leaseDurationSeconds", spec["leaseDurationSeconds"], "must be greater than 0"))
     if spec.get("leaseTransitions", 0) < 0:

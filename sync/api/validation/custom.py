@@ -42,9 +42,22 @@ Json = Mapping[str, Any]
 
 def custom_object(obj: Json, old: Json | None, type: ResourceType, subresource: str) -> list[Cause]:
     meta = obj["metadata"]
-    found = metadata(meta, namespaced=type.namespaced) if old is None else metadata_update(meta, old["metadata"])
+    if old is None:
+        found = metadata(meta, namespaced=type.namespaced, core=False)
+    else:
+        found = metadata_update(meta, old["metadata"], core=False)
+    if subresource == "status":
+        return found + _status(obj, old, type.schema)
     found += against_schema({name: value for name, value in obj.items() if name != "metadata"}, old, type.schema)
     return found + list(_lists(obj, type.schema, ""))
+
+
+def _status(obj: Json, old: Json | None, schema: Schema) -> list[Cause]:
+    """The status alone, as its endpoint writes nothing else."""
+    if (inner := schema.field("status")) is None or "status" not in obj:
+        return []
+    found = against_schema(obj["status"], (old or {}).get("status"), inner) + list(_lists(obj["status"], inner, ""))
+    return [each._replace(field=f"status.{each.field}" if each.field != _WHOLE else _WHOLE) for each in found]
 
 
 def against_schema(value: Any, old: Any, schema: Schema) -> list[Cause]:
@@ -119,7 +132,7 @@ def _causes(error: jsonschema_rs.ValidationError) -> Iterator[Cause]:
     kind: Any = error.kind
     value: Any = error.instance
     path = _text(error.instance_path)
-    what = f"{path} in body" if path else "body"
+    what = f"{path} in body"
     match kind.name:
         case "required":
             yield required(f"{path}.{kind.property}" if path else kind.property)
@@ -130,6 +143,8 @@ def _causes(error: jsonschema_rs.ValidationError) -> Iterator[Cause]:
         case "enum":
             options = [each if isinstance(each, str) else shown(each) for each in kind.options]
             yield not_supported(path, value, options)
+        case "format":
+            yield type_invalid(path, value, f"{what} must be of type {kind.format}: {shown(value)}")
         case "maxLength":
             yield too_long(path, kind.limit)
         case "maxItems" | "maxProperties":
@@ -178,8 +193,6 @@ def _rule(kind: Any) -> str:
             return "shouldn't contain duplicates"
         case "multipleOf":
             return f"should be a multiple of {shown(kind.multiple_of)}"
-        case "format":
-            return f"must be of type {kind.format}"
     return "is not as its schema says"
 
 

@@ -26,28 +26,29 @@ COLUMN_FORMATS = ("byte", "date", "date-time", "double", "float", "int32", "int6
 JSON_TYPES = ("array", "boolean", "integer", "number", "object", "string")
 _JSON_PATH = re.compile(r"(\.[\w-]+|\.?\[[^\[\]]+\]|\\\.)+")
 _FORBIDDEN = ("$ref", "definitions", "dependencies", "deprecated", "discriminator", "id", "patternProperties", "xml")
-_INSIDE = (
-    "additionalProperties",
-    "default",
-    "description",
-    "nullable",
-    "title",
-    "type",
-    "x-kubernetes-embedded-resource",
-    "x-kubernetes-int-or-string",
-    "x-kubernetes-list-map-keys",
-    "x-kubernetes-list-type",
-    "x-kubernetes-map-type",
-    "x-kubernetes-preserve-unknown-fields",
-)
+_INSIDE = {
+    "additionalProperties": "undefined",
+    "default": "undefined",
+    "description": "empty",
+    "nullable": "false",
+    "title": "empty",
+    "type": "empty",
+    "x-kubernetes-embedded-resource": "false",
+    "x-kubernetes-int-or-string": "false",
+    "x-kubernetes-list-map-keys": "empty",
+    "x-kubernetes-list-type": "undefined",
+    "x-kubernetes-map-type": "undefined",
+    "x-kubernetes-preserve-unknown-fields": "false",
+    "x-kubernetes-validations": "empty",
+}
 """What may not stand inside allOf, anyOf, oneOf and not."""
 
 
 def definition(obj: Json, old: Json | None, subresource: str) -> list[Cause]:
     if old is None:
-        found = metadata(obj["metadata"], namespaced=False, name_rule=lambda text: _name(text, obj["spec"]))
+        found = metadata(obj["metadata"], namespaced=False, name_rule=lambda text: _name(text, obj["spec"]), core=False)
     else:
-        found = metadata_update(obj["metadata"], old["metadata"])
+        found = metadata_update(obj["metadata"], old["metadata"], core=False)
     if subresource:
         return found
     spec = obj["spec"]
@@ -58,6 +59,8 @@ def definition(obj: Json, old: Json | None, subresource: str) -> list[Cause]:
         found += immutable("spec.group", spec.get("group"), old["spec"].get("group"))
         found += immutable("spec.names.plural", spec["names"].get("plural"), old["spec"]["names"].get("plural"))
     names = [each.get("name") for each in spec.get("versions") or ()]
+    if not obj["status"].get("storedVersions"):
+        found.append(invalid("status.storedVersions", None, "must have at least one stored version"))
     for index, each in enumerate(obj["status"].get("storedVersions") or ()):
         if each not in names:
             detail = (
@@ -91,7 +94,7 @@ def _spec(spec: Json) -> Iterator[Cause]:
     versions = spec.get("versions") or []
     for index, each in enumerate(versions):
         if not each.get("schema", {}).get("openAPIV3Schema"):
-            yield required(f"spec.versions[{index}].schema.openAPIV3Schema", "schemas are required")
+            yield required(f"spec.versions[{index}].schema.openAPIV3Schema")
     for index, each in enumerate(versions):
         yield from _version(each, f"spec.versions[{index}]")
     names = [each.get("name") for each in versions]
@@ -157,7 +160,7 @@ def _column(column: Json, at: str) -> Iterator[Cause]:
     if not path:
         yield required(f"{at}.JSONPath")
     elif not _JSON_PATH.fullmatch(path):
-        yield invalid(f"{at}.JSONPath", path, "must be a simple json path with leading .")
+        yield invalid(f"{at}.JSONPath", path, "must be a simple json path starting with .")
 
 
 def _schema(schema: Json, at: str) -> Iterator[Cause]:
@@ -206,6 +209,8 @@ def _structural(node: Json, at: str, place: str) -> Iterator[Cause]:
         yield forbidden(
             f"{at}.uniqueItems", "uniqueItems cannot be set to true since the runtime complexity becomes quadratic"
         )
+    if (pattern := node.get("pattern")) and not _compiles(pattern):
+        yield invalid(f"{at}.pattern", pattern, "must be a valid regular expression, but isn't")
     yield from _list_type(node, at)
     for name, below in (node.get("properties") or {}).items():
         if place == "root" and name == "metadata":
@@ -230,10 +235,18 @@ def _structural(node: Json, at: str, place: str) -> Iterator[Cause]:
         yield from _inside(below, f"{at}.not")
 
 
+def _compiles(pattern: str) -> bool:
+    try:
+        compiled({"type": "string", "pattern": pattern})
+    except ValueError:
+        return False
+    return True
+
+
 def _inside(node: Json, at: str, *, int_or_string: bool = False) -> Iterator[Cause]:
-    for name in _INSIDE:
+    for name, wanted in _INSIDE.items():
         if node.get(name) and not (int_or_string and name == "type"):
-            yield forbidden(f"{at}.{name}", "must be undefined to be structural")
+            yield forbidden(f"{at}.{name}", f"must be {wanted} to be structural")
     for name, below in (node.get("properties") or {}).items():
         yield from _inside(below, f"{at}.properties[{name}]")
     for name in ("allOf", "anyOf", "oneOf"):

@@ -37,8 +37,8 @@ def core_event(obj: Json, old: Json | None, subresource: str) -> list[Cause]:
     meta = obj["metadata"]
     found = _both(obj, "reportingComponent")
     if old is not None:
-        return found + metadata_update(meta, old["metadata"])
-    return found + metadata(meta, namespaced=True, name_rule=path_segment)
+        return found + metadata_update(meta, old["metadata"], core=False)
+    return found + metadata(meta, namespaced=True, name_rule=path_segment, core=False)
 
 
 def new_event(obj: Json, old: Json | None, subresource: str) -> list[Cause]:

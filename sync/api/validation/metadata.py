@@ -20,13 +20,14 @@ from sync.api.validation.names import (
 ANNOTATIONS_SIZE = 256 * 1024
 """Bytes of all keys and values."""
 FIELD_MANAGER_LENGTH = 128
-ORPHAN, FOREGROUND = "orphan", "foregroundDeletion"
+ORPHAN, FOREGROUND, NAMESPACE = "orphan", "foregroundDeletion", "kubernetes"
+STANDARD_FINALIZERS = (NAMESPACE, ORPHAN, FOREGROUND)
 
 Json = Mapping[str, Any]
 
 
-def metadata(meta: Json, *, namespaced: bool, name_rule: NameRule = dns_subdomain) -> list[Cause]:
-    """Of a new object."""
+def metadata(meta: Json, *, namespaced: bool, name_rule: NameRule = dns_subdomain, core: bool = True) -> list[Cause]:
+    """Of a new object. Kinds of Kubernetes' `core` want finalizers with a domain."""
     at = "metadata"
     found: list[Cause] = []
     if prefix := meta.get("generateName"):
@@ -42,10 +43,10 @@ def metadata(meta: Json, *, namespaced: bool, name_rule: NameRule = dns_subdomai
         found += each_invalid(f"{at}.namespace", namespace, dns_label(namespace))
     else:
         found.append(required(f"{at}.namespace"))
-    return found + _common(meta) + _finalizers(meta.get("finalizers", ()))
+    return found + _common(meta) + _finalizers(meta.get("finalizers", ())) + (_domains(meta) if core else [])
 
 
-def metadata_update(meta: Json, old: Json) -> list[Cause]:
+def metadata_update(meta: Json, old: Json, *, core: bool = True) -> list[Cause]:
     """Of an object that there is."""
     at = "metadata"
     found: list[Cause] = []
@@ -66,7 +67,14 @@ def metadata_update(meta: Json, old: Json) -> list[Cause]:
         found += immutable(f"{at}.{name}", meta.get(name, ""), old.get(name, ""))
     for name in ("creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds"):
         found += immutable(f"{at}.{name}", meta.get(name), old.get(name))
-    return found + _common(meta)
+    return found + _common(meta) + (_domains(meta) if core else [])
+
+
+def finalizer_domain(name: str, path: str) -> list[Cause]:
+    """A finalizer is NAME with a domain, or one of Kubernetes' own."""
+    if "/" in name or name in STANDARD_FINALIZERS:
+        return []
+    return [invalid(path, name, "name is neither a standard finalizer name nor is it fully qualified")]
 
 
 def labels(values: Mapping[str, str], path: str) -> list[Cause]:
@@ -150,6 +158,11 @@ def _finalizers(finalizers: Any) -> list[Cause]:
     if ORPHAN in finalizers and FOREGROUND in finalizers:
         found.append(invalid(at, list(finalizers), f"finalizer {ORPHAN} and {FOREGROUND} cannot be both set"))
     return found
+
+
+def _domains(meta: Json) -> list[Cause]:
+    finalizers = enumerate(meta.get("finalizers", ()))
+    return [cause for index, each in finalizers for cause in finalizer_domain(each, f"metadata.finalizers[{index}]")]
 
 
 def _managed(entries: Any) -> list[Cause]:

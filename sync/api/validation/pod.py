@@ -106,7 +106,7 @@ def resource_amounts(amounts: Mapping[str, str], path: str) -> list[Cause]:
     """A list of resources: its names, and no negative amount."""
     found: list[Cause] = []
     for name, text in amounts.items():
-        at = f"{path}.{name}"
+        at = f"{path}[{name}]"
         found += each_invalid(at, name, qualified_name(name))
         if quantity.parse(text).value < 0:
             found.append(invalid(at, text, "must be greater than or equal to 0"))
@@ -126,8 +126,11 @@ def _spec(spec: Json) -> list[Cause]:
     policies = ("ClusterFirstWithHostNet", "ClusterFirst", "Default", "None")
     found += choice("spec.dnsPolicy", spec.get("dnsPolicy"), policies)
     if spec.get("dnsPolicy") == "None" and not spec.get("dnsConfig", {}).get("nameservers"):
-        detail = "must provide at least one DNS nameserver when `dnsPolicy` is None"
-        found.append(required("spec.dnsConfig.nameservers" if "dnsConfig" in spec else "spec.dnsConfig", detail))
+        if "dnsConfig" in spec:
+            detail = "must provide at least one DNS nameserver when `dnsPolicy` is None"
+            found.append(required("spec.dnsConfig.nameservers", detail))
+        else:
+            found.append(required("spec.dnsConfig", "must provide `dnsConfig` when `dnsPolicy` is None"))
     for index, text in enumerate(spec.get("dnsConfig", {}).get("nameservers") or ()):
         found += address(f"spec.dnsConfig.nameservers[{index}]", text)
     found += labels(spec.get("nodeSelector", {}), "spec.nodeSelector")
@@ -261,9 +264,9 @@ def _host_ports(spec: Json) -> list[Cause]:
         for index, each in enumerate(spec.get(field) or ()):
             for place, port in enumerate(each.get("ports") or ()):
                 if port.get("hostPort", 0) != port.get("containerPort", 0):
-                    at = f"spec.{field}[{index}].ports[{place}].containerPort"
-                    shown = port.get("containerPort", 0)
-                    found.append(invalid(at, shown, "must match `hostPort` when `hostNetwork` is true"))
+                    at = f"spec.{field}[{index}].ports[{place}].hostPort"
+                    shown = port.get("hostPort", 0)
+                    found.append(invalid(at, shown, "must match `containerPort` when `hostNetwork` is true"))
     return found
 
 
@@ -421,5 +424,5 @@ def _status(status: Json, old: Json) -> list[Cause]:
         versions = [parsed.version for text in texts if (parsed := parse_address(text))]
         if len(versions) > len(set(versions)):
             detail = "may specify no more than one IP for each IP family"
-            found.append(invalid(f"status.{field}", status[field], detail))
+            found.append(invalid(f"status.{field}", [{"IP": text} for text in texts], detail))
     return found

@@ -167,7 +167,7 @@ def services() -> Iterator[Case]:
     yield Case("distribution", service(trafficDistribution="PreferClose"))
     yield Case("distribution unknown", service(trafficDistribution="Near"))
     yield Case("unknown field in a list", service(ports=[{"port": 80, "color": 1}]))
-    yield Case("status", _with(service(), status={"loadBalancer": {"ingress": [{"ip": "203.0.113.1"}]}}))
+    yield Case("status is not for clients", _with(service(), status={"loadBalancer": {"ingress": [{"ip": "203.0.113.1"}]}}))
     yield Case(
         "annotations of topology",
         _meta(
@@ -353,9 +353,9 @@ def namespaces() -> Iterator[Case]:
     yield Case("long", namespace(LONG))
     yield Case("finalizers", namespace("shop", spec={"finalizers": ["example.com/x"]}))
     yield Case("bad finalizers", namespace("shop", spec={"finalizers": ["mine"]}))
-    yield Case("phase", namespace("shop"), {"status": {"phase": "Terminating"}}, "status")
-    yield Case("label", namespace("shop"), {"metadata": {"labels": {"a": "b"}}})
-    yield Case("finalizers by update", namespace("shop"), {"spec": {"finalizers": []}})
+    yield Case("phase", namespace("shop1"), {"status": {"phase": "Terminating"}}, "status")
+    yield Case("label", namespace("shop2"), {"metadata": {"labels": {"a": "b"}}})
+    yield Case("finalizers by update", namespace("shop3"), {"spec": {"finalizers": []}})
 
 
 def config() -> Iterator[Case]:
