@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -82,10 +84,16 @@ def _resource_type(spec: Json, version: Json, stored: str) -> ResourceType:
         list_kind=names.get("listKind") or f"{kind}List",
         custom=True,
         storage_version=stored,
+        storage_hash=_storage_hash(spec["group"], stored, kind),
         columns=tuple(_column(each) for each in version.get("additionalPrinterColumns") or ()),
         selectable=tuple(each["jsonPath"].lstrip(".") for each in version.get("selectableFields") or ()),
         deprecated=warning if version.get("deprecated") else "",
     )
+
+
+def _storage_hash(group: str, version: str, kind: str) -> str:
+    """As apiserver's `discovery.StorageVersionHash`."""
+    return base64.b64encode(hashlib.sha256(f"{group}/{version}/{kind}".encode()).digest()[:8]).decode()
 
 
 def _column(column: Json) -> Column:

@@ -9,6 +9,8 @@ from sync.api.registry import Registry, ResourceType, Subresource, by_group
 
 Json = dict[str, Any]
 
+_CUSTOM_VERBS = ("delete", "deletecollection", "get", "list", "patch", "create", "update", "watch")
+
 
 def api(address: str) -> Json:
     """/api: APIVersions; `address` is host:port of this server."""
@@ -36,7 +38,7 @@ def resources(registry: Registry, group: str, version: str) -> Json | None:
     listed = [entry for each in types for entry in _resources(each)]
     return {
         "kind": "APIResourceList",
-        "apiVersion": "v1",
+        **({"apiVersion": "v1"} if group else {}),
         "groupVersion": types[0].api_version,
         "resources": sorted(listed, key=lambda entry: str(entry["name"])),
     }
@@ -51,7 +53,7 @@ def aggregated(registry: Registry, core: bool, version: str = "v2") -> Json:
         "metadata": {},
         "items": [
             {
-                "metadata": {"name": name, "creationTimestamp": None} if name else {"creationTimestamp": None},
+                "metadata": {"name": name} if name else {},
                 "versions": [
                     {
                         "version": number,
@@ -78,7 +80,7 @@ def _resources(type: ResourceType) -> list[Json]:
         "singularName": type.singular,
         "namespaced": type.namespaced,
         "kind": type.kind,
-        "verbs": sorted(type.verbs),
+        "verbs": _verbs(type),
     }
     if type.short_names:
         entry["shortNames"] = list(type.short_names)
@@ -103,10 +105,10 @@ def _subresource(type: ResourceType, each: Subresource) -> Json:
 def _discovered(type: ResourceType) -> Json:
     entry: Json = {
         "resource": type.plural,
-        "responseKind": {"group": type.group, "version": type.version, "kind": type.kind},
+        "responseKind": _kind(type, type.kind),
         "scope": "Namespaced" if type.namespaced else "Cluster",
         "singularResource": type.singular,
-        "verbs": sorted(type.verbs),
+        "verbs": _verbs(type),
     }
     if type.short_names:
         entry["shortNames"] = list(type.short_names)
@@ -116,13 +118,21 @@ def _discovered(type: ResourceType) -> Json:
         entry["subresources"] = [
             {
                 "subresource": each.name,
-                "responseKind": {
-                    "group": each.group if each.version else type.group,
-                    "version": each.version or type.version,
-                    "kind": each.kind,
-                },
+                "responseKind": _kind(type, each.kind, each.group, each.version),
                 "verbs": list(each.verbs),
             }
             for each in type.served_subresources
         ]
     return entry
+
+
+def _kind(type: ResourceType, kind: str, group: str = "", version: str = "") -> Json:
+    """Upstream says group and version of its own kinds only where they are others than the list's."""
+    if type.custom:
+        group, version = type.group, type.version
+    return {"group": group, "version": version, "kind": kind}
+
+
+def _verbs(type: ResourceType) -> list[str]:
+    """In upstream's order, which is not the alphabet's for custom kinds."""
+    return list(_CUSTOM_VERBS) if type.custom else sorted(type.verbs)

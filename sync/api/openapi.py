@@ -19,6 +19,7 @@ from sync.api.schema import DATA
 
 KUBERNETES = "1.34.2"
 """What is said to clients; the data's release (`data/resources.json`)."""
+_KIND = "x-kubernetes-group-version-kind"
 _REFERENCE = "#/components/schemas/"
 _META = "io.k8s.apimachinery.pkg.apis.meta.v1"
 
@@ -138,22 +139,19 @@ def _renamed(item: Json, type: ResourceType, name: str, sub: str, cluster: bool)
     item = copy.deepcopy(item)
     wanted = {"group": type.group, "kind": type.kind, "version": type.version}
     where = f"{''.join(part.capitalize() for part in type.group.split('.'))}{type.version.capitalize()}"
+    tag = f"{where[0].lower()}{where[1 : -len(type.version)]}_{type.version}"
 
     def walk(value: Any) -> Any:
         if isinstance(value, dict):
-            found = {key: walk(each) for key, each in value.items()}
-            if (
-                "x-kubernetes-group-version-kind" in found
-                and found["x-kubernetes-group-version-kind"]["kind"] == "Lease"
-            ):
-                found["x-kubernetes-group-version-kind"] = wanted
-            return found
+            return {
+                key: wanted if key == _KIND and each["kind"] == "Lease" else walk(each) for key, each in value.items()
+            }
         if isinstance(value, list):
             return [walk(each) for each in value]
         if isinstance(value, str):
             if value.startswith(_REFERENCE):
                 return value.replace("io.k8s.api.coordination.v1.Lease", name)
-            value = value.replace("CoordinationV1", where).replace("Lease", type.kind)
+            value = value.replace("CoordinationV1", where).replace("coordination_v1", tag).replace("Lease", type.kind)
             return value.replace("Namespaced", "") if cluster else value
         return value
 
@@ -205,6 +203,8 @@ def _published(node: Mapping[str, Any]) -> Json:
             found[name] = [_published(each) for each in value]
         elif name != "x-kubernetes-validations":
             found[name] = value
+    if node.get("x-kubernetes-int-or-string") and "anyOf" not in found:
+        found["anyOf"] = [{"type": "integer"}, {"type": "string"}]
     return found
 
 
@@ -217,7 +217,7 @@ def _list(type: ResourceType, name: str) -> Json:
             "apiVersion": {"type": "string", "description": _texts()["apiVersion"]},
             "kind": {"type": "string", "description": _texts()["kind"]},
             "metadata": {"allOf": [{"$ref": f"{_REFERENCE}{_META}.ListMeta"}]},
-            "items": {"type": "array", "items": {"allOf": [{"$ref": _REFERENCE + name}]}},
+            "items": {"type": "array", "items": {"$ref": _REFERENCE + name}, "description": f"List of {type.plural}."},
         },
         "x-kubernetes-group-version-kind": [{"group": type.group, "kind": type.list_kind, "version": type.version}],
     }

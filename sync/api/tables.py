@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import msgspec
+
 from sync.api.duration import ago
 from sync.api.events import to_core
 from sync.api.json_path import find
@@ -85,7 +87,7 @@ def _cell(obj: Json, column: Column, now: float) -> Cell:
     values = find(obj, column.json_path)
     if not values:
         return None
-    value = values[0] if len(values) == 1 else values
+    value = values[0]
     match column.type:
         case "integer":
             return int(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
@@ -98,8 +100,6 @@ def _cell(obj: Json, column: Column, now: float) -> Cell:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, list | dict):
-        import msgspec
-
         return msgspec.json.encode(value).decode()
     return None if value is None else str(value)
 

@@ -54,6 +54,7 @@ def signing_request(obj: Json, old: Json | None, subresource: str) -> list[Cause
     for index, each in enumerate(usages):
         if each not in USAGES:
             found.append(not_supported(f"spec.usages[{index}]", each, USAGES))
+    found += [duplicate(f"spec.usages[{n}]", each) for n, each in enumerate(usages) if each in usages[:n]]
     found += _signer(spec.get("signerName", ""))
     if spec.get("expirationSeconds", SHORTEST) < SHORTEST:
         detail = "may not specify a duration less than 600 seconds (10 minutes)"

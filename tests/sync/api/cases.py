@@ -167,7 +167,9 @@ def services() -> Iterator[Case]:
     yield Case("distribution", service(trafficDistribution="PreferClose"))
     yield Case("distribution unknown", service(trafficDistribution="Near"))
     yield Case("unknown field in a list", service(ports=[{"port": 80, "color": 1}]))
-    yield Case("status is not for clients", _with(service(), status={"loadBalancer": {"ingress": [{"ip": "203.0.113.1"}]}}))
+    yield Case(
+        "status is not for clients", _with(service(), status={"loadBalancer": {"ingress": [{"ip": "203.0.113.1"}]}})
+    )
     yield Case(
         "annotations of topology",
         _meta(
