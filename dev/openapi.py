@@ -69,11 +69,17 @@ Json = dict[str, Any]
 def main() -> None:
     parser = argparse.ArgumentParser(description="Make sync/api/data anew from a Kubernetes source tree.")
     parser.add_argument("source", type=Path, help="the tree: a checkout, or the Go module in its cache")
-    source: Path = parser.parse_args().source
+    parser.add_argument("--out", type=Path, default=OUT, help="where to; the package's own data if not given")
+    arguments = parser.parse_args()
+    make(arguments.source, arguments.out)
+
+
+def make(source: Path, out: Path) -> None:
+    """Write all files to the folder `out`."""
     resources: list[Json] = []
     definitions: dict[str, Json] = {}
-    (OUT / "openapi").mkdir(parents=True, exist_ok=True)
-    for old in (OUT / "openapi").iterdir():
+    (out / "openapi").mkdir(parents=True, exist_ok=True)
+    for old in (out / "openapi").iterdir():
         old.unlink()
     for version, served in SERVED.items():
         stem = _stem(version)
@@ -87,14 +93,14 @@ def main() -> None:
         }
         definitions |= {name: known[name] for name in _reachable(known, roots)}
         cut = _cut(document, {each["plural"]: each for each in found})
-        (OUT / "openapi" / f"{stem}.json.gz").write_bytes(gzip.compress(_compact(cut), 9, mtime=0))
+        (out / "openapi" / f"{stem}.json.gz").write_bytes(gzip.compress(_compact(cut), 9, mtime=0))
     types = GoTypes(source)
     schemas = {name: types.marked(name, _without(definition)) for name, definition in sorted(definitions.items())}
     release = _release(source)
     head = {"source": "github.com/kubernetes/kubernetes: api/openapi-spec/v3, api/discovery", "kubernetes": release}
-    (OUT / "resources.json").write_text(json.dumps({**head, "resources": resources}, indent=1) + "\n")
+    (out / "resources.json").write_text(json.dumps({**head, "resources": resources}, indent=1) + "\n")
     lines = (f"{json.dumps(name)}:{_compact(schema).decode()}" for name, schema in schemas.items())
-    (OUT / "schemas.json").write_text("{" + ",\n".join([f'"":{_compact(head).decode()}', *lines]) + "}\n")
+    (out / "schemas.json").write_text("{" + ",\n".join([f'"":{_compact(head).decode()}', *lines]) + "}\n")
 
 
 def _stem(version: str) -> str:

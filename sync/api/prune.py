@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import copy
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -17,6 +16,7 @@ from sync.api import quantity
 from sync.api.registry import ResourceType
 from sync.api.schema import Schema, builtin
 from sync.api.status import ApiError, bad_request
+from sync.api.structural import default_custom, prune_custom
 
 OBJECT_META = Schema.of(builtin(), "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta")
 _QUANTITY = "io.k8s.apimachinery.pkg.api.resource.Quantity"
@@ -31,7 +31,7 @@ def prune_and_default(obj: dict[str, Any], type: ResourceType, *, found: list[st
     """In place. Paths of unknown fields ("spec.ports[0].foo") are added to `found`. Raises ApiError 400 for a value of
     the wrong type in a built-in kind (a custom one's is validate's to tell)."""
     if type.custom:
-        _custom_object(obj, type.schema, "", found)
+        prune_custom(obj, type.schema, "", found)
         if not isinstance(obj.get("metadata"), dict):
             raise _refused(type, "metadata is missing, or is no object")
         try:
@@ -234,58 +234,3 @@ def _time(value: str, *, micro: bool) -> str:
         raise _Mismatch(f'parsing time "{value}" as "{layout}": cannot parse "{value}" as "2006"') from None
     text = moment.strftime("%Y-%m-%dT%H:%M:%S").rjust(19, "0")
     return f"{text}.{moment.microsecond:06}Z" if micro else f"{text}Z"
-
-
-def _custom_object(obj: dict[str, Any], schema: Schema, path: str, found: list[str]) -> None:
-    """A whole object: apiVersion, kind and metadata are known without being in the schema."""
-    own: dict[str, Any] = {name: obj.pop(name) for name in ("apiVersion", "kind", "metadata") if name in obj}
-    _prune(obj, schema, path, found)
-    obj |= own
-
-
-def _prune(value: Any, schema: Schema, path: str, found: list[str]) -> None:
-    """Structural schemas' pruning (apiextensions-apiserver `schema/pruning`)."""
-    if isinstance(value, list):
-        if schema.items:
-            for index, each in enumerate(value):
-                _prune_below(each, schema.items, f"{path}[{index}]", found)
-        return
-    if not isinstance(value, dict):
-        return
-    for name in list(value):
-        here = f"{path}.{name}" if path else name
-        below = schema.field(name)
-        if below is not None:
-            _prune_below(value[name], below, here, found)
-        elif not schema.preserve_unknown:
-            found.append(here)
-            del value[name]
-
-
-def _prune_below(value: Any, schema: Schema, path: str, found: list[str]) -> None:
-    if schema.embedded and isinstance(value, dict):
-        _custom_object(value, schema, path, found)
-    else:
-        _prune(value, schema, path, found)
-
-
-def default_custom(value: Any, schema: Schema) -> None:
-    """In place: a CRD's defaults. A `null` that the schema doesn't allow counts as absent."""
-    if isinstance(value, list):
-        if schema.items:
-            for each in value:
-                default_custom(each, schema.items)
-        return
-    if not isinstance(value, dict):
-        return
-    for name, field in schema.properties.items():
-        if name in value and value[name] is None and not field.nullable:
-            del value[name]
-        if field.has_default and name not in value:
-            value[name] = copy.deepcopy(field.default)
-        if name in value:
-            default_custom(value[name], field)
-    if schema.additional:
-        for name, each in value.items():
-            if name not in schema.properties:
-                default_custom(each, schema.additional)

@@ -1,8 +1,9 @@
 """Whether an object can be: names, types, required fields, enums, what may not change; in Kubernetes' words.
 
 Takes an object after `prune_and_default` and the strategy, gives causes. Files in reading order: fields (how a fault is
-said), names (syntax), metadata; then a file a kind or a few: service, pod, cluster (nodes, namespaces, leases), config
-(config maps, secrets), endpoint_slice, event, signing_request, review, definition (CRDs), custom (their objects).
+said), names (syntax), metadata; then a file a kind or a few: service, pod with container, cluster (nodes, namespaces,
+leases), config (config maps, secrets), endpoint_slice, event, signing_request, review, definition (CRDs), custom (their
+objects).
 
 Rules and texts are those of Kubernetes 1.34; what is left out is said where it would stand. A custom resource's rules
 in CEL (`x-kubernetes-validations`) are kept and not evaluated.
