@@ -13,6 +13,8 @@ options, binding and requests (a request from its parts to its answer); forms, t
 discovery and openapi (the forms of answers, and what is served as clients ask it); connections and server (HTTP:
 limits, its beginning and end); __main__.
 
+`data/` is made by `dev/openapi.py` and `dev/protobuf.py` from what Kubernetes publishes.
+
 Invariants: every write is computed on the newest state inside `Store.write`; nothing is said to be written that is not
 durable; bad input is 4xx with Kubernetes' Status, never a fault of the server's; each client's share is bounded.
 
