@@ -6,7 +6,7 @@ from random import Random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sync.controllers.addresses import Claim, allocate
+from sync.controllers.addresses import Claim, allocate, choose
 from sync.resources.kinds import Key
 
 SMALL = "10.96.0.0/26"
@@ -103,3 +103,15 @@ def test_both_families_and_the_lower_end_is_left_to_people() -> None:
         assert len(set(offsets)) == 300
         assert min(offsets) >= 256
         assert max(offsets) < network.num_addresses - 1
+
+
+def test_one_service_gets_what_it_would_get_among_all() -> None:
+    services = [Key("Service", "shop", f"s{number}") for number in range(40)]
+    given = allocate([Claim(key) for key in services], "10.0.0.0/25").addresses
+    for key in services:
+        others = {address for other, address in given.items() if other != key}
+        assert choose(key, "10.0.0.0/25", others) not in others
+    alone = services[0]
+    assert choose(alone, "10.0.0.0/25", ()) == allocate([Claim(alone)], "10.0.0.0/25").addresses[alone]
+    everything = {str(address) for address in ipaddress.ip_network("10.0.0.0/25")}
+    assert choose(alone, "10.0.0.0/25", everything) == ""
