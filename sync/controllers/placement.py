@@ -11,7 +11,7 @@ from typing import NamedTuple
 import msgspec
 
 from sync.controllers.slices import MAX_ENDPOINTS, Shape, endpoints, made_here, piece
-from sync.resources.kinds import EndpointSlice, Key, Node, Pod, Service, SliceEndpoint
+from sync.resources.kinds import SERVICE_NAME, EndpointSlice, Key, Node, Pod, Service, SliceEndpoint
 
 
 class Placement(NamedTuple):
@@ -103,12 +103,12 @@ def _identity(endpoint: SliceEndpoint) -> tuple[tuple[str, ...], str]:
     return endpoint.addresses, endpoint.node_name
 
 
-def body(placed: EndpointSlice, service_uid: str, pods: Mapping[tuple[str, str], tuple[str, str]]) -> dict[str, object]:
-    """The object to send. `pods` has name and uid of each pod by its namespace and address."""
+def body(placed: EndpointSlice, service_uid: str, pods: Mapping[str, str]) -> dict[str, object]:
+    """The object to send. `pods` has the service's pods' names by their addresses; their uids are left out."""
     document: dict[str, object] = msgspec.to_builtins(placed)
     metadata: dict[str, object] = dict(msgspec.to_builtins(placed.metadata))
     labels = placed.metadata.labels
-    name = labels["kubernetes.io/service-name"]
+    name = labels[SERVICE_NAME]
     if not placed.metadata.name:
         metadata["generateName"] = f"{name}-"
     metadata["ownerReferences"] = [
@@ -123,9 +123,8 @@ def body(placed: EndpointSlice, service_uid: str, pods: Mapping[tuple[str, str],
     ]
     members = []
     for endpoint, item in zip(placed.endpoints, msgspec.to_builtins(placed.endpoints), strict=True):
-        if found := pods.get((placed.metadata.namespace, endpoint.addresses[0])):
-            target = {"kind": "Pod", "namespace": placed.metadata.namespace, "name": found[0], "uid": found[1]}
-            item["targetRef"] = target
+        if pod := pods.get(endpoint.addresses[0]):
+            item["targetRef"] = {"kind": "Pod", "namespace": placed.metadata.namespace, "name": pod}
         members.append(item)
     return {
         **document,

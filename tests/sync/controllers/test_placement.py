@@ -108,7 +108,7 @@ def test_the_object_that_is_sent() -> None:
     placement = place(service(), [pod()], NODES, ())
     (made,) = placement.create
     assert made_here(made)
-    sent: dict[str, Any] = body(made, "uid-of-service", {("shop", "10.244.1.2"): ("a", "uid-of-pod")})
+    sent: dict[str, Any] = body(made, "uid-of-service", {"10.244.1.2": "a"})
     assert sent["metadata"]["generateName"] == "orders-"
     assert "name" not in sent["metadata"]
     assert sent["metadata"]["ownerReferences"][0]["uid"] == "uid-of-service"
