@@ -22,7 +22,7 @@ def main(arguments: Sequence[str]) -> int:
     """Run what the command line names."""
     parser = argparse.ArgumentParser(prog="python -m bench", description="Measure, with the peers that are there.")
     parser.add_argument("name", choices=[*NAMES, "all"])
-    parser.add_argument("--quick", action="store_true", help="under 50 s each, with fewer and shorter runs")
+    parser.add_argument("--quick", action="store_true", help="under 50 s each, with shorter runs; no fewer than three")
     parser.add_argument("--json", action="store_true", help="one JSON document on standard output")
     options = parser.parse_args(arguments)
     progress = Console(stderr=True)

@@ -215,7 +215,7 @@ def first_answer(host: Space, server: Server, tries: int) -> float | None:
 
 def measure(quick: bool, say: Callable[[str], None]) -> Report:
     """Run it all."""
-    rounds, seconds = (2, 2) if quick else (5, 4)
+    rounds, seconds = (3, 1) if quick else (5, 4)
     dnsperf = find("dnsperf")
     with tempfile.TemporaryDirectory(prefix="edgemesh-bench-") as name, Bed() as bed:
         folder = Path(name)

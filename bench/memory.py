@@ -29,7 +29,8 @@ PRESENT, FILE = 1 << 63, 1 << 61
 """Bits of an entry of pagemap: in memory; of a file or shared."""
 SETTLED = 5.0
 """Seconds of quiet before anything is measured."""
-IDLE_QUICK, IDLE = 10.0, 20.0
+IDLE_QUICK, IDLE = 4.0, 20.0
+ROUNDS = 3
 
 FilePage = tuple[str, int]
 """A page of a file: which file, and where in it."""
@@ -95,19 +96,23 @@ class Run:
         return {name: self.node.outer_pid(name) for name in PROCESSES}
 
     def idle(self, seconds: float) -> dict[str, float]:
-        """Percent of a core that each process has, with a direct path to every other node."""
+        """Percent of a core that each process has, with a direct path to every other node; the median of `ROUNDS`."""
         others = [node.name for node in self.sites.topology if node is not self.node]
         for name in others:
             self.sites.wait_path("b1", name, "direct", 15)
         time.sleep(SETTLED)
+        rounds = [self._shares(seconds) for _ in range(ROUNDS)]
+        for name in others:
+            if self.sites.path("b1", name) != "direct":
+                raise BedError(f"b1 lost its direct path to {name} while it was idle")
+        return _medians(rounds)
+
+    def _shares(self, seconds: float) -> dict[str, float]:
         found = self.processes()
         before = {name: used(process) for name, process in found.items()}
         time.sleep(seconds)
         shares = {name: (used(process) - before[name]) / seconds * 100 for name, process in found.items()}
         self.say("CPU idle: " + ", ".join(f"{name} {share:.2f} %" for name, share in shares.items()))
-        for name in others:
-            if self.sites.path("b1", name) != "direct":
-                raise BedError(f"b1 lost its direct path to {name} while it was idle")
         return shares
 
     def memory(self) -> dict[str, float]:
@@ -130,8 +135,8 @@ def measure(quick: bool, say: Callable[[str], None]) -> Report:
     say("the sites come up")
     with sites() as built:
         run = Run(built, say)
-        shares = _medians([run.idle(IDLE_QUICK if quick else IDLE) for _ in range(1 if quick else 3)])
-        memory = _medians([run.memory() for _ in range(1 if quick else 3)])
+        shares = run.idle(IDLE_QUICK if quick else IDLE)
+        memory = _medians([run.memory() for _ in range(ROUNDS)])
     rows: list[dict[str, Cell]] = [
         {"process": name, "MiB": round(memory[name], 1), "CPU idle, % of a core": round(shares[name], 3)}
         for name in PROCESSES

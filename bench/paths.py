@@ -43,10 +43,6 @@ from e2e.lab.workloads import file_name
 SIZE = 4 << 20
 IN_FLIGHT = 16
 DATAGRAM = 100
-SLOW, FAST = 3 << 20, 768 << 20
-"""Bytes of the downloads that the path is dropped amid: each a few seconds long."""
-AMID = 0.7
-"""Seconds into them when it is."""
 SETTLE = 0.2
 """Seconds between an endpoint's arrival and its next move."""
 
@@ -59,13 +55,50 @@ class Figures:
     downloads: int
     requests: int
     seconds: float
+    """Of a row of connections."""
+    stream: tuple[str, str]
+    """How long iperf3 sends."""
     drops: int
+    amid: float
+    """Seconds into a download when its path is dropped."""
+    slow: int
+    fast: int
+    """Bytes of these downloads, of which much is yet to come then."""
     starts: int
+    down: float
+    """Seconds that a node's processes are away: longer than the others take to notice."""
     moves: int
 
 
-QUICK = Figures(rounds=3, downloads=5, requests=300, seconds=0.7, drops=1, starts=1, moves=9)
-FULL = Figures(rounds=5, downloads=15, requests=2000, seconds=3.0, drops=3, starts=5, moves=31)
+QUICK = Figures(
+    rounds=3,
+    downloads=5,
+    requests=300,
+    seconds=0.5,
+    stream=("-n", "192M"),
+    drops=3,
+    amid=0.4,
+    slow=1 << 20,
+    fast=384 << 20,
+    starts=3,
+    down=1.0,
+    moves=5,
+)
+FULL = Figures(
+    rounds=5,
+    downloads=15,
+    requests=2000,
+    seconds=3.0,
+    stream=("-t", "3"),
+    drops=3,
+    amid=0.7,
+    slow=3 << 20,
+    fast=768 << 20,
+    starts=5,
+    down=2.0,
+    moves=31,
+)
+"""Every figure is the median of three or more either way."""
 
 
 class Run:
@@ -139,19 +172,9 @@ class Run:
         client = self.sites.pod_of("call").space
         assert client
         for number in range(self.figures.rounds):
-            for address, port in self._places(f"iperf.{NAMESPACE}.svc.cluster.local", IPERF_PORT)[
-                :: 1 - number % 2 * 2
-            ]:
-                command = [
-                    "iperf3",
-                    "-J",
-                    "-c",
-                    address,
-                    "-p",
-                    str(port),
-                    "-t",
-                    str(max(1, round(self.figures.seconds))),
-                ]
+            places = self._places(f"iperf.{NAMESPACE}.svc.cluster.local", IPERF_PORT)
+            for address, port in places[:: 1 - number % 2 * 2]:
+                command = ["iperf3", "-J", "-c", address, "-p", str(port), *self.figures.stream]
                 said = json.loads(client.run(command).stdout)
                 found.setdefault(address, []).append(said["end"]["sum_received"]["bits_per_second"] / 1e9)
         raw = found.pop(self.outer)
@@ -180,7 +203,7 @@ class Run:
         with self.sites.telling(
             "watch", self.sites.pod_of("call"), place=place, path=f"{path}/{size}", size=size
         ) as told:
-            time.sleep(AMID)
+            time.sleep(self.figures.amid)
             began = time.monotonic()
             self.sites.drop_direct()
             relayed = (wait("the path is relayed", over_relay, 10) - began) * 1e3
@@ -194,7 +217,10 @@ class Run:
 
     def drops(self) -> None:
         """Amid a slow and amid a fast download; the path stays dropped at the end."""
-        kinds = (("a download at 1 MiB/s", "/slow", SLOW), ("a download at full speed", "/bytes", FAST))
+        kinds = (
+            ("a download at 1 MiB/s", "/slow", self.figures.slow),
+            ("a download at full speed", "/bytes", self.figures.fast),
+        )
         worst: list[tuple[float, float]] = []
         lost = 0
         for what, path, size in kinds:
@@ -219,11 +245,11 @@ class Run:
         """From nothing, at site B, at both sites, and in the LAN with the cloud gone."""
         server = self.orders.node.name
         self.sites.open_direct()
-        warm = self.times("peer up", lambda: starts.start(self.sites, "b1", call="call"))
-        cold = self.times("both cold", lambda: starts.start(self.sites, "b1", server, call="call"))
+        warm = self.times("peer up", lambda: self._start("b1", call="call"))
+        cold = self.times("both cold", lambda: self._start("b1", server, call="call"))
         self.sites.topology.cut_off(CLOUD.name)
         neighbour = "a2" if server == "a1" else "a1"
-        lan = self.times("LAN, cloud gone", lambda: starts.start(self.sites, neighbour, call=f"call-{neighbour}"))
+        lan = self.times("LAN, cloud gone", lambda: self._start(neighbour, call=f"call-{neighbour}"))
         self.sites.topology.plug_in(CLOUD.name)
         for what, found, peer, bound in (
             ("first call, peer up", warm, 460, 400),
@@ -238,6 +264,9 @@ class Run:
         self.row("exec to the direct path, peer up, ms", direct[0])
         self.row("exec to the direct path, both cold, ms", direct[1])
         self.targets.append(at_most("exec to the direct path", round(max(direct)), 2000, " ms"))
+
+    def _start(self, *nodes: str, call: str) -> starts.Start:
+        return starts.start(self.sites, *nodes, call=call, down=self.figures.down)
 
     def times(self, what: str, start: Callable[[], starts.Start]) -> list[starts.Start]:
         """Start so many times."""
@@ -264,12 +293,12 @@ class Run:
         found = self.moves({pod.name: pod.address for pod in pods})
         self.row("manifest renamed to new connections reaching the new endpoint, ms", found, peer=31)
         self.targets.append(at_most("manifest renamed to new connections", round(found, 1), 20, " ms"))
-        answers = [starts.resolver(self.sites, "b1", "call") for _ in range(max(3, self.figures.starts))]
+        answers = [starts.resolver(self.sites, "b1", "call") for _ in range(self.figures.starts)]
         self.row("exec of the resolver to its first answer, ms", statistics.median(answers), peer=190)
         self.targets.append(at_most("exec of the resolver", round(statistics.median(answers)), 150, " ms"))
         if self.quick:
             return
-        large = self.times(f"{SERVICES} services", lambda: starts.start(self.sites, "b1", call="call"))
+        large = self.times(f"{SERVICES} services", lambda: self._start("b1", call="call"))
         self.row(f"exec to the first call, peer up, {SERVICES} services, ms", _median(large, "called"), peer=14_000)
 
     def moves(self, pods: dict[str, str]) -> float:

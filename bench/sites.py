@@ -1,15 +1,13 @@
 """The demo's topology with the product's processes running, to measure in: two sites behind NAT, and the cloud.
 
-Besides the examples, pods to call from and to call (`answer.py`, iperf3), and a way through the same routers without
-the mesh: a port forward on router-a and on its node, masquerading on b1, all in tables of the benchmark's own, so that
-every figure has beside it what the routers alone give.
+Besides the examples, pods to call from and to call (`answer.py`, iperf3), and the way through the same routers without
+the mesh (`forward`), so that every figure has beside it what the routers alone give.
 """
 
 from __future__ import annotations
 
 import base64
 import json
-import socket
 import subprocess
 import tempfile
 import time
@@ -21,7 +19,9 @@ from typing import Any
 import yaml
 
 from bench import answer, call
-from e2e.lab.namespaces import Bed, BedError, Space
+from bench.control import ask
+from bench.forward import forward, load_chain
+from e2e.lab.namespaces import Bed, BedError
 from e2e.lab.routers import Nat
 from e2e.lab.topology import RESOLVER, ROOT, WAN_ADDRESS, Node, Topology
 from e2e.lab.workloads import IMAGE, Cluster, Object, Pod, Workloads
@@ -118,11 +118,12 @@ class Sites:
             manifest("iperf", server, ["iperf3", "-s"], [IPERF_PORT]),
         ):
             examples += self._schedule(item)
+        wait("all nodes healthy", lambda: all(self.status(node.name) for node in self.topology), 20)
+        # a pod that asks for its own name before its node's resolver is there would ask again after 5 s only
         self.workloads.run(examples)
         self.cluster.publish(service("answer", [STREAM_PORT, WORD_PORT], "answer"))
         self.cluster.publish(service("iperf", [IPERF_PORT], "iperf"))
         self._forward()
-        wait("all nodes healthy", lambda: all(self.status(node.name) for node in self.topology), 20)
         self.wait_path("b1", "a1", "direct", 15)
         wait("a call by name", lambda: self.address(f"answer.{NAMESPACE}.svc.cluster.local"), 5)
 
@@ -140,31 +141,14 @@ class Sites:
     def _forward(self) -> None:
         """The way through the routers without the mesh."""
         orders, answer = self.pod_of("orders", "shop"), self.pod_of("answer")
-        echo, iperf = self.pod_of("echo-udp", "shop"), self.pod_of("iperf")
-        node = orders.node
-        router = self.topology.routers[node.place.zone]
-        ports = f"{{ {HTTP_PORT}, {WORD_PORT}, {STREAM_PORT}, {IPERF_PORT} }}"
-        _load(
-            router,
-            "forward",
-            "nat hook prerouting priority dstnat",
-            f'iifname "wan" tcp dport {ports} dnat to {node.place.address}',
-            f'iifname "wan" udp dport {UDP_PORT} dnat to {echo.node.place.address}',
-        )
-        router.run('nft insert rule ip router forward iifname "wan" ct status dnat accept')
-        for place in {node.name, echo.node.name}:
-            _load(
-                self.node(place).space,
-                "forward",
-                "nat hook prerouting priority dstnat",
-                f'iifname "eth0" tcp dport {HTTP_PORT} dnat to {orders.address}',
-                f'iifname "eth0" tcp dport {{ {WORD_PORT}, {STREAM_PORT} }} dnat to {answer.address}',
-                f'iifname "eth0" tcp dport {IPERF_PORT} dnat to {iperf.address}',
-                f'iifname "eth0" udp dport {UDP_PORT} dnat to {echo.address}:{ECHO_TARGET}',
-            )
-        b1 = self.node("b1")
-        masquerade = f'oifname "eth0" ip saddr {b1.place.pod_range} masquerade'
-        _load(b1.space, "out", "nat hook postrouting priority srcnat", masquerade)
+        ports = {
+            ("tcp", HTTP_PORT): (orders, HTTP_PORT),
+            ("tcp", WORD_PORT): (answer, WORD_PORT),
+            ("tcp", STREAM_PORT): (answer, STREAM_PORT),
+            ("tcp", IPERF_PORT): (self.pod_of("iperf"), IPERF_PORT),
+            ("udp", UDP_PORT): (self.pod_of("echo-udp", "shop"), ECHO_TARGET),
+        }
+        forward(self.topology, self.node("b1"), ports)
 
     def drop_direct(self) -> None:
         """Silently drop what the tunnels of site A and B send to each other; the way without the mesh stays open."""
@@ -173,7 +157,7 @@ class Sites:
             f"ip saddr {source} ip daddr {target} udp {end} != {UDP_PORT} drop"
             for source, target, end in ((one, other, "sport"), (other, one, "dport"))
         )
-        _load(self.topology.internet, "weather", "filter hook forward priority filter", *rules)
+        load_chain(self.topology.internet, "weather", "filter hook forward priority filter", *rules)
 
     def open_direct(self) -> None:
         """Nothing is dropped; returns when site B has a direct path again.
@@ -181,7 +165,7 @@ class Sites:
         A way that died is put off, longer each time within half a minute; agents that begin anew know of no deaths, so
         that each drop finds what a first one does.
         """
-        _load(self.topology.internet, "weather", "filter hook forward priority filter")
+        load_chain(self.topology.internet, "weather", "filter hook forward priority filter")
         server = self.pod_of("orders", "shop").node
         for node in (server, self.node("b1")):
             node.stop("agent")
@@ -225,16 +209,8 @@ class Sites:
 
     def endpoint(self, source: str, target: str) -> str:
         """Where a node's engine sends to another, as its control socket has it; empty where nowhere."""
-        path = str(self.node(source).space.path("/run/wireguard/edgemesh-wg.sock"))
-        with socket.socket(socket.AF_UNIX) as asking:
-            asking.connect(path)
-            asking.sendall(b"get=1\n\n")
-            answer = b""
-            while b"errno=" not in answer or not answer.endswith(b"\n\n"):
-                answer += asking.recv(1 << 16)
         of = ""
-        for line in answer.decode().splitlines():
-            key, _, value = line.partition("=")
+        for key, value in ask(self.node(source), "get=1"):
             if key == "public_key":
                 of = value
             elif key == "endpoint" and of == self.keys[target]:
@@ -284,13 +260,6 @@ class Sites:
         for name in names:
             for process in self.node(name).services:
                 self.node(name).stop(process)
-
-
-def _load(space: Space, chain: str, kind: str, *rules: str) -> None:
-    """Load a chain of that type, and nothing else, into a table of the benchmark's own."""
-    body = "\n".join(rules)
-    text = f"table ip bench\ndelete table ip bench\ntable ip bench {{\nchain {chain} {{\ntype {kind}\n{body}\n}}\n}}\n"
-    space.run(["nft", "-f", "-"], input=text)
 
 
 @contextmanager

@@ -15,8 +15,6 @@ from bench.sites import HTTP_PORT, ORDERS, Sites, wait
 from e2e.lab.namespaces import BedError
 from e2e.lab.topology import RESOLVER
 
-DOWN = 2.0
-"""Seconds that the processes are away."""
 PATIENCE = 10.0
 
 
@@ -33,12 +31,12 @@ class Start:
     direct: float
 
 
-def start(sites: Sites, *nodes: str, call: str) -> Start:
-    """Start the processes of `nodes`, all down, the first of them with a client in its pod `call`; see it through."""
+def start(sites: Sites, *nodes: str, call: str, down: float) -> Start:
+    """Start the processes of `nodes`, all down for so many seconds; the first has a client in its pod `call`."""
     orders = sites.pod_of("orders", "shop").node.name
     client = sites.pod_of(call)
     sites.stop(*nodes)
-    time.sleep(DOWN)
+    time.sleep(down)
     with sites.telling("first", client, name=ORDERS, server=RESOLVER, port=HTTP_PORT) as told:
         began = time.monotonic()
         _start(sites, nodes)

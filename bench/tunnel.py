@@ -1,11 +1,15 @@
-"""One TCP stream from pod to pod, over a direct tunnel through two NAT routers: our engine against wireguard-go.
+"""One TCP stream from pod to pod, over a direct tunnel across the demo's two sites: our engine against wireguard-go.
 
-    pod --- node --- router --- router --- node --- pod
+    pod --- b1 --- router-b --- internet --- router-a --- a1 --- pod
 
-Engines are set up by wg(8), without agents; the routers forward the tunnel's port. Four ways to carry it: our frames
-with each cipher, our engine with single packets only, wireguard-go; and again with loss on the way, where the links
-between the nodes also cut all trains (gso_max_segs 1), as real network cards would. Beside them the raw figure from
-node to node through the same routers. Runs alternate; a figure is the median of its runs.
+The topology is the demo's, with its port-restricted routers as they are. Engines stand on b1 and a1, set up by wg(8)
+without agents: each has the outer address of the other's router, and the two open the routers to each other, which
+keep the port. Four ways to carry the stream: our frames with each cipher, our engine with single packets only,
+wireguard-go; and again with loss on the way, where all devices between the nodes also cut all trains (gso_max_segs 1),
+as real network cards would. Beside them the raw figure from pod to pod through the same routers.
+
+Each way has a bed of its own, so that none finds what TCP or an engine has learnt from another; those who don't run
+are idle. Runs alternate; a figure is the median of its runs.
 """
 
 from __future__ import annotations
@@ -13,53 +17,29 @@ from __future__ import annotations
 import contextlib
 import json
 import statistics
-import sys
-import time
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench import peers
-from bench.report import Cell, Report, at_least, machine
-from e2e.lab.namespaces import Bed, BedError, Space
-from e2e.lab.routers import Weather, cut_segments
+import yaml
 
-DEVICE = "edgemesh-wg"
+from bench import peers
+from bench.control import ask
+from bench.forward import forward
+from bench.report import Cell, Report, at_least, machine
+from bench.sites import IPERF_PORT, manifest, wait
+from e2e.lab.namespaces import Bed
+from e2e.lab.routers import LAN, WAN, Nat, cut_segments
+from e2e.lab.topology import DEVICE, POD_MTU, WAN_ADDRESS, Node, Topology, program
+from e2e.lab.workloads import Cluster, Workloads
+
 PORT = 51820
 LOSS = 0.005
 ROUNDS = 3
-ENVIRONMENT = {"PYTHONPATH": str(Path(__file__).parent.parent)}
-START_TIMEOUT = 5.0
-
-LINKS = (
-    ("pod1", "eth0", "node1", "pod"),
-    ("node1", "eth0", "router1", "lan"),
-    ("router1", "wan", "router2", "wan"),
-    ("router2", "lan", "node2", "eth0"),
-    ("node2", "pod", "pod2", "eth0"),
-)
-
-NAT = """
-table ip nat {
-  chain post { type nat hook postrouting priority srcnat; oifname "wan" masquerade; }
-  chain pre {
-    type nat hook prerouting priority dstnat
-    iifname "wan" udp dport 51820 dnat to 192.168.%(side)d.2
-    iifname "wan" tcp dport 5201 dnat to 192.168.%(side)d.2
-  }
-}
-"""
-
-ASK = f"""
-import socket, sys
-with socket.socket(socket.AF_UNIX) as ask:
-    ask.connect("/run/wireguard/{DEVICE}.sock")
-    ask.sendall(sys.argv[1].encode() + b"\\n\\n")
-    said = b""
-    while not said.endswith(b"\\n\\n"):
-        said += ask.recv(65536)
-    print(said.decode(), end="")
-"""
+QUICK, FULL = 1, 6
+"""Seconds a run."""
+PATIENCE = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,113 +49,100 @@ class Way:
     name: str
     engine: str = "ours"
     setting: str = ""
+    framing: str = ""
+    """What our engine must say that it sends before a run; it begins so."""
 
 
 RAW = Way("no tunnel", "none")
-AES = Way("frames, AES-256-GCM", setting="ciphers=aes-256-gcm")
-CHACHA = Way("frames, ChaCha20-Poly1305", setting="ciphers=chacha20-poly1305")
-PACKETS = Way("single packets", setting="framing=packets")
+AES = Way("frames, AES-256-GCM", setting="ciphers=aes-256-gcm", framing="segments/aes-256-gcm")
+CHACHA = Way("frames, ChaCha20-Poly1305", setting="ciphers=chacha20-poly1305", framing="segments/chacha20-poly1305")
+PACKETS = Way("single packets", setting="framing=packets", framing="packets")
 GO = Way("wireguard-go", "wireguard-go")
 
 
 class Course:
-    """A bed with its hosts, and an engine on each node."""
+    """The demo's topology in a bed of its own, with an engine on b1 and on a1, or none."""
 
-    def __init__(self, bed: Bed, way: Way, lossy: bool) -> None:
+    def __init__(self, bed: Bed, folder: Path, way: Way, lossy: bool) -> None:
         self.way = way
         self.lossy = lossy
-        self.hosts = {name: bed.host(name) for name in ("pod1", "node1", "router1", "router2", "node2", "pod2")}
-        for left, left_device, right, right_device in LINKS:
-            bed.link(self.hosts[left], left_device, self.hosts[right], right_device)
-        for side in (1, 2):
-            self._route(side)
+        self.topology = Topology(bed, folder, Nat.PORT_RESTRICTED, Nat.PORT_RESTRICTED)
+        self.client, self.server = (self.topology.nodes[name] for name in ("b1", "a1"))
+        workloads = Workloads(self.topology, Cluster(self.topology, folder / "cluster"))
+        pods = folder / "pods.yaml"
+        serve = manifest("iperf", self.server.name, ["iperf3", "-s"], [IPERF_PORT])
+        pods.write_text(yaml.safe_dump_all([manifest("call", self.client.name, ["sleep", "infinity"]), serve]))
+        self.caller, self.called = workloads.apply([pods])
         if lossy:
             self._lose()
-        if way.engine != "none":
+        if way.engine == "none":
+            forward(self.topology, self.client, {("tcp", IPERF_PORT): (self.called, IPERF_PORT)})
+            self.address = WAN_ADDRESS[self.server.place.zone]
+        else:
+            self.address = self.called.address
             self._join()
 
-    def _route(self, side: int) -> None:
-        pod, node, router = (self.hosts[f"{name}{side}"] for name in ("pod", "node", "router"))
-        for host, device, address in (
-            (pod, "eth0", f"10.244.{side}.2/24"),
-            (node, "pod", f"10.244.{side}.1/24"),
-            (node, "eth0", f"192.168.{side}.2/24"),
-            (router, "lan", f"192.168.{side}.1/24"),
-            (router, "wan", f"198.18.0.{side}/24"),
-        ):
-            host.run(["ip", "addr", "add", address, "dev", device])
-        pod.run(["ip", "route", "add", "default", "via", f"10.244.{side}.1"])
-        node.run(["ip", "route", "add", "default", "via", f"192.168.{side}.1"])
-        pod.run(["ip", "link", "set", "eth0", "mtu", "1420"])
-        node.run(["ip", "link", "set", "pod", "mtu", "1420"])
-        for host in (node, router):
-            host.run(["sysctl", "-qw", "net.ipv4.ip_forward=1"])
-        router.run(["nft", "-f", "-"], input=NAT % {"side": side})
-
     def _lose(self) -> None:
-        for left, left_device, right, right_device in LINKS[1:-1]:
-            cut_segments(self.hosts[left], left_device)
-            cut_segments(self.hosts[right], right_device)
-        Weather(self.hosts["router1"]).lose(LOSS)  # which every datagram goes through once
+        """Loss in the internet, where all pass once, and no trains on any device between the nodes."""
+        for node in (self.client, self.server):
+            zone = node.place.zone
+            cut_segments(node.space, "eth0")
+            cut_segments(self.topology.internet, zone)
+            for device in (f"port-{node.name}", LAN, WAN):
+                cut_segments(self.topology.routers[zone], device)
+        self.topology.weather.lose(LOSS)
 
     def _join(self) -> None:
-        nodes = [self.hosts["node1"], self.hosts["node2"]]
-        private = [node.run(["wg", "genkey"]).stdout.strip() for node in nodes]
-        public = [nodes[0].run(["wg", "pubkey"], input=key).stdout.strip() for key in private]
+        nodes = (self.client, self.server)
         for node in nodes:
             self._start(node)
-        for side, node in enumerate(nodes, 1):
-            other = 3 - side
-            args = ["private-key", "/dev/stdin", "listen-port", str(PORT), "peer", public[other - 1]]
-            args += ["allowed-ips", f"10.244.{other}.0/24", "endpoint", f"198.18.0.{other}:{PORT}"]
-            node.run(["wg", "set", DEVICE, *args, "persistent-keepalive", "25"], input=private[side - 1])
-            node.run(["ip", "link", "set", DEVICE, "up", "mtu", "1420"])
-            node.run(["ip", "route", "add", f"10.244.{other}.0/24", "dev", DEVICE])
-        self.hosts["pod1"].run(["ping", "-c", "10", "-i", "0.1", "-W", "1", "10.244.2.2"])
+        keys = [node.space.run(["wg", "genkey"]).stdout for node in nodes]
+        for here, there in ((0, 1), (1, 0)):
+            self._set_up(nodes[here], keys[here], nodes[there], keys[there])
+        wait(f"{self.way.name}: a datagram there and back", self._reaches, PATIENCE)
+        wait(f"{self.way.name}: {self.way.framing}", lambda: self.framing.startswith(self.way.framing), PATIENCE)
 
-    def _start(self, node: Space) -> None:
-        if self.way.engine == "ours":
-            node.popen([sys.executable, "-m", "tunnel.engine.engine"], env=ENVIRONMENT)
-        else:
-            peer = peers.find("wireguard")
-            assert peer is not None
-            node.run(["mkdir", "-p", "/run/wireguard"])
-            node.popen([str(peer.path), "-f", DEVICE], env=peer.env)
-        end = time.monotonic() + START_TIMEOUT
-        while node.run(["wg", "show", DEVICE], check=False).returncode:
-            if time.monotonic() > end:
-                raise BedError(f"{self.way.engine} did not start on {node.name}")
-            time.sleep(0.05)
+    @staticmethod
+    def _set_up(node: Node, key: str, other: Node, other_key: str) -> None:
+        """Give a node's engine its key, and the other node as its peer, at the outer address of its router."""
+        peer = node.space.run(["wg", "pubkey"], input=other_key).stdout.strip()
+        args = ["private-key", "/dev/stdin", "listen-port", str(PORT), "peer", peer]
+        args += ["allowed-ips", other.place.pod_range, "endpoint", f"{WAN_ADDRESS[other.place.zone]}:{PORT}"]
+        node.space.run(["wg", "set", DEVICE, *args, "persistent-keepalive", "25"], input=key)
+        node.space.run(["ip", "link", "set", DEVICE, "up", "mtu", str(POD_MTU)])
+        node.space.run(["ip", "route", "add", other.place.pod_range, "dev", DEVICE])
+
+    def _start(self, node: Node) -> None:
+        ours = self.way.engine == "ours"
+        peer = None if ours else peers.find("wireguard")
+        node.start("engine", [str(peer.path), "-f", DEVICE] if peer else program("engine"))
+        show = ["wg", "show", DEVICE]
+        wait(f"{self.way.name} on {node.name}", lambda: not node.space.run(show, check=False).returncode, PATIENCE)
         if self.way.setting:
-            said = node.run([sys.executable, "-c", ASK, f"set=1\n{self.way.setting}"]).stdout
-            if said != "errno=0\n\n":
-                raise BedError(f"{self.way.setting} on {node.name}: {said.strip()}")
+            ask(node, f"set=1\n{self.way.setting}")
 
-    def run(self, seconds: float) -> tuple[float, int]:
+    def _reaches(self) -> bool:
+        assert self.caller.space
+        return not self.caller.space.run(["ping", "-c", "1", "-W", "0.2", self.address], check=False).returncode
+
+    def run(self, seconds: int) -> tuple[float, int]:
         """One stream; gives Mbit/s received and segments sent again."""
-        raw = self.way.engine == "none"
-        client, server, address = ("node1", "node2", "198.18.0.2") if raw else ("pod1", "pod2", "10.244.2.2")
-        listening = self.hosts[server].popen(["iperf3", "-s", "-1"])
-        end = time.monotonic() + START_TIMEOUT
-        while ":5201" not in self.hosts[server].run(["ss", "-ltn"]).stdout and time.monotonic() < end:
-            time.sleep(0.05)
-        said = self.hosts[client].run(["iperf3", "-J", "-c", address, "-t", str(seconds)], timeout=seconds + 20).stdout
-        listening.communicate(timeout=10)
-        sums = json.loads(said)["end"]
+        assert self.caller.space
+        command = ["iperf3", "-J", "-c", self.address, "-p", str(IPERF_PORT), "-t", str(seconds)]
+        sums = json.loads(self.caller.space.run(command, timeout=seconds + 20).stdout)["end"]
         return sums["sum_received"]["bits_per_second"] / 1e6, sums["sum_sent"]["retransmits"]
 
     @property
     def framing(self) -> str:
-        """What the sending engine says that it sends."""
+        """What the sending engine, if it is ours, says that it sends."""
         if self.way.engine != "ours":
             return ""
-        said = self.hosts["node1"].run([sys.executable, "-c", ASK, "get=1"]).stdout
-        return [line for line in said.splitlines() if line.startswith("framing=")][-1].partition("=")[2]
+        return [value for key, value in ask(self.client, "get=1") if key == "framing"][-1]
 
 
 def measure(quick: bool, say: Callable[[str], None]) -> Report:
     """Run all ways, without loss and with it."""
-    seconds, rounds = (2.0, 1) if quick else (6.0, ROUNDS)
+    seconds = QUICK if quick else FULL
     go = [GO] if peers.find("wireguard") else []
     if not go:
         say("wireguard-go is missing: make peers")
@@ -185,8 +152,8 @@ def measure(quick: bool, say: Callable[[str], None]) -> Report:
     framing: dict[tuple[Way, bool], str] = {}
     with contextlib.ExitStack() as stack:
         say("building the beds")
-        courses = [Course(stack.enter_context(Bed()), way, lossy) for way, lossy in plan]
-        for number in range(rounds):
+        courses = [_course(stack, way, lossy) for way, lossy in plan]
+        for number in range(ROUNDS):
             for course in courses if number % 2 == 0 else reversed(courses):
                 key = (course.way, course.lossy)
                 found[key].append(course.run(seconds))
@@ -216,3 +183,8 @@ def measure(quick: bool, say: Callable[[str], None]) -> Report:
         at_least("one stream with loss, against wireguard-go", ratio(AES, GO, True), 1.0, " x"),
     )
     return Report("tunnel", machine(), rows, targets)
+
+
+def _course(stack: contextlib.ExitStack, way: Way, lossy: bool) -> Course:
+    folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="edgemesh-bench-"))
+    return Course(stack.enter_context(Bed()), Path(folder), way, lossy)

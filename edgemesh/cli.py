@@ -16,6 +16,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVarTuple
 
+from edgemesh import cluster_cli
+
 if TYPE_CHECKING:
     from edgemesh.config import Config, Notice
     from edgemesh.identity import Identity
@@ -97,6 +99,7 @@ def parser() -> argparse.ArgumentParser:
     status.add_argument("--json", action="store_true", help="one JSON document")
     status.set_defaults(run=_status)
 
+    cluster_cli.add(commands)
     commands.add_parser("demo", help="see it all work, in a private bed on this machine: edgemesh demo --help")
     return top
 

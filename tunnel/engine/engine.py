@@ -20,9 +20,8 @@ from pathlib import Path
 from tunnel.engine import EngineTrouble
 from tunnel.engine.configure import Configuration
 from tunnel.engine.control import Control, listen
-from tunnel.engine.receive import Receiver
+from tunnel.engine.forward import Forwarder
 from tunnel.engine.state import State, hardware_ciphers
-from tunnel.engine.transmit import Transmitter
 from tunnel.engine.tun import open_tun
 from tunnel.engine.udp import UdpSocket
 from tunnel.trains import BUFFER
@@ -64,8 +63,9 @@ def run(options: Options) -> int:
             signal.signal(kind, lambda *_: control.stop())
         sys.setswitchinterval(_SWITCH)
         signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)  # signals are this thread's, which waits for them
-        _start("transmit", Transmitter(state).run)
-        _start("receive", Receiver(state).run)
+        forwarder = Forwarder(state)
+        _start("forward", forwarder.forward)
+        _start("receive", forwarder.receive)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)
         log.info("engine of %s is ready, control socket %s", options.device, path)
         control.run()

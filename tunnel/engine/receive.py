@@ -37,6 +37,7 @@ from tunnel.wireguard.messages import DATA_HEADER, DATA_OVERHEAD, data_header
 if TYPE_CHECKING:
     from tunnel.engine.session import Session
     from tunnel.engine.state import State
+    from tunnel.engine.udp import UdpSocket
     from tunnel.wireguard.keypair import Keypair
 
 BATCH = 64
@@ -117,30 +118,28 @@ class Receiver:
         self._source: tuple[str, int] = ("", 0)
         self._now = 0.0
 
-    def run(self) -> None:
-        """Receive and deliver, for ever; goes on with another socket when the listen port changes."""
-        state = self._state
-        while True:
-            udp = state.udp
-            receive = udp.socket.recvmsg_into
-            joiner, number = self._joiner, 0
-            while udp is state.udp:
-                try:
-                    length, ancillary, _, source = receive(
-                        self._layout.buffers, ANCILLARY, socket.MSG_DONTWAIT if joiner.holds else 0
-                    )
-                except BlockingIOError:
-                    length = 0
-                except OSError as error:
-                    if udp is state.udp and error.errno in (errno.EBADF, errno.ENOTSOCK):
-                        raise
-                    length = 0  # an earlier send's error, or the socket was replaced
-                if length:
-                    self.train(length, train_segment(ancillary, length), source[:2])
-                    number += 1
-                if not length or number == BATCH:
-                    joiner.flush()
-                    number = 0
+    def receive(self, udp: UdpSocket, flags: int) -> int:
+        """Deliver what is there, and more while something is held; gives the most bytes that one receive gave.
+
+        `flags` are those of the first receive, which waits without MSG_DONTWAIT.
+        """
+        receive, joiner = udp.socket.recvmsg_into, self._joiner
+        largest = 0
+        for _ in range(BATCH):
+            try:
+                length, ancillary, _, source = receive(self._layout.buffers, ANCILLARY, flags)
+            except OSError as error:
+                if udp is self._state.udp and error.errno in (errno.EBADF, errno.ENOTSOCK):
+                    raise
+                break  # nothing is there, or an earlier send's error, or the socket was replaced
+            if length:
+                largest = max(largest, length)
+                self.train(length, train_segment(ancillary, length), source[:2])
+            if not joiner.holds:
+                break
+            flags = socket.MSG_DONTWAIT
+        joiner.flush()
+        return largest
 
     @property
     def buffers(self) -> list[memoryview]:

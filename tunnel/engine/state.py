@@ -1,7 +1,8 @@
 """What the engine's threads share: the device, both sides, what waits for a session; and the lock.
 
-    transmit   TUN to UDP          takes the lock only to keep a packet or to ask for a handshake
-    receive    UDP to TUN          takes it for messages of the session itself, and hands handshakes on
+    forward    TUN to UDP, back    takes the lock only to keep a packet, to ask for a handshake, and for messages of
+                                   the session itself; hands handshakes on
+    receive    UDP to TUN          in its stead while a stream flows
     control    handshakes, timers, the control socket; holds the lock for one of them at a time
 
 Invariants: all changes of the device happen under the lock, and are followed by `settle`, which sends what the device

@@ -7,8 +7,8 @@ Single packets that TUN has ready one after the other, go to one endpoint and ar
 train: acknowledgements and the beginnings and ends of connections, of which a busy node has many. The network's layers,
 here and on the way, then walk once for all of them.
 
-Invariants: packets leave in the order they came; what is held leaves before TUN is waited for; no lock is taken for a
-packet whose peer has a session; packets of a peer without one are kept up to STAGED_PACKETS and, for all peers,
+Invariants: packets leave in the order they came; what is held leaves before anything is waited for; no lock is taken
+for a packet whose peer has a session; packets of a peer without one are kept up to STAGED_PACKETS and, for all peers,
 STAGED_BYTES, the oldest going first.
 """
 
@@ -17,7 +17,6 @@ from __future__ import annotations
 import errno
 import os
 from collections import deque
-from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -42,9 +41,6 @@ STAGED_PACKETS = 128
 
 STAGED_BYTES = 1 << 20
 """Bytes that wait for all handshakes."""
-
-_NOTHING_READY = (errno.EAGAIN, errno.EOPNOTSUPP)
-"""What a read of TUN that may not wait says when nothing is there; before Linux 5.11, which can't, always."""
 
 _PADDING = 16
 _ZEROS = bytes(_PADDING)
@@ -98,20 +94,27 @@ class Transmitter:
         self.data = bytearray(LARGEST + _PADDING)
         """Where a packet is put for `forward`, its virtio-net header first."""
         self._view = memoryview(self.data)
+        self._into = [self._view[:LARGEST]]
 
-    def run(self) -> None:
-        """Read from TUN and forward, for ever."""
-        fd, into, forward = self._state.tun.fd, [self._view[:LARGEST]], self.forward
-        read, ready = os.readv, partial(os.preadv, fd, into, -1, os.RWF_NOWAIT)
-        while True:
-            forward(read(fd, into))
-            try:
-                while self._held is not None:
-                    forward(ready())
-            except OSError as error:
-                if error.errno not in _NOTHING_READY:
-                    raise
-                self.flush()
+    def transmit(self, flags: int) -> int:
+        """Read from TUN and forward, single packets until none is ready; gives the most bytes that one read gave.
+
+        `flags` are those of the first read, which waits without RWF_NOWAIT.
+        """
+        forward, fd, into = self.forward, self._state.tun.fd, self._into
+        largest = reads = 0
+        try:
+            while reads < LARGEST_TRAIN and (not reads or self._held is not None):
+                largest = max(largest, end := os.preadv(fd, into, -1, os.RWF_NOWAIT if reads else flags))
+                forward(end)
+                reads += 1
+        except OSError as error:
+            if error.errno == errno.EOPNOTSUPP and not reads:  # before Linux 5.11; something is there, `poll` said
+                forward(largest := os.preadv(fd, into, -1, 0))
+            elif error.errno not in (errno.EAGAIN, errno.EOPNOTSUPP):
+                raise
+        self.flush()
+        return largest
 
     def flush(self) -> None:
         """Send what is held."""

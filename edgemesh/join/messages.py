@@ -1,0 +1,82 @@
+"""What goes over the wire between a node and the join endpoint: JSON over HTTPS. Refusals are Kubernetes' Status.
+
+GET  /ca       the authority's certificate and the cloud's clock; before the node trusts anybody
+POST /join     JoinRequest to JoinAnswer
+POST /renew    RenewRequest to RenewAnswer
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Annotated
+
+from msgspec import Meta, Struct
+
+MAX_BODY = 16 << 10
+"""Bytes of a request; answers are at most 64 KiB."""
+MAX_ANSWER = 64 << 10
+MAX_SKEW = 900.0
+"""Seconds that the clock of a node that renews may be off."""
+
+_Pem = Annotated[str, Meta(max_length=8192)]
+_LABEL = b"edgemesh.kubeedge.io/renew/1\0"
+
+
+class Cluster(Struct, frozen=True, rename="camel", omit_defaults=True):
+    """What a node has to know of its cluster; relays are "host:port", ranges CIDR text."""
+
+    api_server: str
+    join: str
+    relays: tuple[str, ...] = ()
+    service_cidr: str = "10.96.0.0/12"
+    pod_cidr: str = "10.244.0.0/16"
+    mesh_cidr: str = "10.222.0.0/16"
+    cluster_domain: str = "cluster.local"
+
+
+class AuthorityAnswer(Struct, frozen=True):
+    """The authority's certificate in PEM, and the cloud's time in seconds since the epoch."""
+
+    ca: _Pem
+    time: float
+
+
+class JoinRequest(Struct, frozen=True, rename="camel"):
+    """`csr` is PEM, `zone` the node's site or empty."""
+
+    token: Annotated[str, Meta(max_length=128)]
+    csr: _Pem
+    node_name: Annotated[str, Meta(max_length=253)]
+    zone: Annotated[str, Meta(max_length=63, pattern=r"^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$")] = ""
+
+    def __repr__(self) -> str:
+        return f"JoinRequest({self.node_name})"
+
+
+class JoinAnswer(Struct, frozen=True):
+    """The node's certificate and the authority's, in PEM."""
+
+    certificate: _Pem
+    ca: _Pem
+    cluster: Cluster
+
+
+class RenewRequest(Struct, frozen=True):
+    """`signature` is the old key's, ECDSA with SHA-256, DER in base64, over `renewal`; certificate and CSR are PEM."""
+
+    certificate: _Pem
+    csr: _Pem
+    time: float
+    signature: Annotated[str, Meta(max_length=256)]
+
+
+class RenewAnswer(Struct, frozen=True):
+    """The new certificate and the authority's, in PEM."""
+
+    certificate: _Pem
+    ca: _Pem
+
+
+def renewal(csr: str, time: float) -> bytes:
+    """The bytes that a renewal's signature is over."""
+    return _LABEL + struct.pack(">d", time) + csr.encode()

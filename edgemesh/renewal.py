@@ -1,0 +1,144 @@
+"""A node's certificate is renewed before it ends: at 70 to 90 % of its life, each node at a time of its own.
+
+The key stays; the new certificate replaces the old one in one step, and the API's client reads it for its next
+connection. A node that was away past its certificate's end renews all the same, within the cloud's grace, since the
+request is signed by its key and needs no certificate that is still good. `due` and `retry` are pure.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import logging
+import time
+from pathlib import Path
+
+import trio
+
+from edgemesh import files
+from edgemesh.join.messages import Cluster, RenewAnswer, RenewRequest, renewal
+
+EARLIEST, LATEST = 0.7, 0.9
+"""Of a certificate's life."""
+BEGIN_AFTER = 5.0
+"""Seconds after the agent's start: what it imports is not paid for by the first call."""
+LOOK_AGAIN = 3600.0
+"""Seconds: no sleep is longer, since a clock may be set."""
+FIRST_RETRY, LAST_RETRY = 60.0, 3600.0
+
+log = logging.getLogger("edgemesh.renewal")
+
+
+class RenewalError(Exception):
+    """The certificate was not renewed; the message says why."""
+
+
+def due(begins: float, ends: float, name: str, serial: int) -> float:
+    """When to renew: always the same for one certificate, spread over nodes. All in seconds since the epoch."""
+    digest = hashlib.sha256(f"{name}/{serial:x}".encode()).digest()
+    part = EARLIEST + (LATEST - EARLIEST) * int.from_bytes(digest[:4]) / 2**32
+    return begins + (ends - begins) * part
+
+
+def retry(failures: int) -> float:
+    """Seconds until the next attempt after so many that failed in a row (1 and more)."""
+    return min(FIRST_RETRY * 2.0 ** min(failures - 1, 16), LAST_RETRY)
+
+
+class Renewal:
+    """The task of an agent. `problem` is for the status: empty, or why the certificate is not renewed, and its end."""
+
+    def __init__(self, state_dir: str, name: str) -> None:
+        self._pki = Path(state_dir, "pki")
+        self._name = name
+        self.problem = ""
+        self.renewed = trio.Event()
+        """Set at each renewal, and then a new one: for whoever sends the certificate on (the proof has it)."""
+
+    async def run(self) -> None:
+        """Renew until cancelled; a node that has not joined has nothing to renew."""
+        if not (self._pki / "node.crt").exists():
+            return
+        await trio.sleep(BEGIN_AFTER)
+        failures = 0
+        while True:
+            try:
+                wait = await self._when() - time.time()
+                if wait <= 0:
+                    await self._renew()
+                    wait = LOOK_AGAIN
+                    self.renewed.set()
+                    self.renewed = trio.Event()
+                self.problem, failures = "", 0
+            except (RenewalError, OSError) as error:
+                failures += 1
+                if str(error) != self.problem:
+                    log.warning("the certificate is not renewed: %s", error)
+                self.problem, wait = str(error), retry(failures)
+            await trio.sleep(min(wait, LOOK_AGAIN))
+
+    async def _when(self) -> float:
+        return await trio.to_thread.run_sync(_when, self._pki, self._name)  # x509 is slow to import
+
+    async def _renew(self) -> None:
+        url, ca, request = await trio.to_thread.run_sync(_request, self._pki, self._name, time.time())
+        answer = await _post(url, ca, request)
+        await trio.to_thread.run_sync(_keep, self._pki, self._name, answer, ca)
+        log.info("the certificate is renewed")
+
+
+def _when(pki: Path, name: str) -> float:
+    from cryptography import x509
+
+    try:
+        held = x509.load_pem_x509_certificate((pki / "node.crt").read_bytes())
+    except ValueError:
+        raise RenewalError(f"{pki / 'node.crt'} is no certificate: restore it, or join anew") from None
+    return due(held.not_valid_before_utc.timestamp(), held.not_valid_after_utc.timestamp(), name, held.serial_number)
+
+
+def _request(pki: Path, name: str, now: float) -> tuple[str, str, RenewRequest]:
+    """The join URL, the CA in PEM, and a renewal's request."""
+    import msgspec
+    from cryptography.hazmat.primitives import hashes
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    from edgemesh.join import csr
+
+    try:
+        key = csr.read_key((pki / "node.key").read_bytes())
+        cluster = msgspec.json.decode((pki / "cluster.json").read_bytes(), type=Cluster)
+        ca, certificate = (pki / "ca.crt").read_text(), (pki / "node.crt").read_text()
+    except (csr.CsrError, msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise RenewalError(f"{pki} is damaged ({error}): restore it, or join anew") from None
+    text = csr.make(key, name)
+    signature = key.sign(renewal(text, now), ec.ECDSA(hashes.SHA256()))
+    return cluster.join, ca, RenewRequest(certificate, text, now, base64.b64encode(signature).decode())
+
+
+async def _post(url: str, ca: str, request: RenewRequest) -> RenewAnswer:
+    import msgspec
+
+    from sync.client.connection import Api, ApiStatus, ApiUnreachable
+    from sync.client.kubeconfig import Access
+
+    try:
+        async with Api(Access(server=url.rstrip("/"), ca=ca)) as api:
+            body = await api.request("POST", "/renew", body=msgspec.json.encode(request))
+            return msgspec.json.decode(body, type=RenewAnswer)
+    except ApiStatus as error:
+        raise RenewalError(f"the cloud refuses: {error.message}") from None
+    except ApiUnreachable as error:
+        raise RenewalError(str(error)) from None
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        raise RenewalError(f"{url} does not answer as a cloud does") from None
+
+
+def _keep(pki: Path, name: str, answer: RenewAnswer, ca: str) -> None:
+    from edgemesh.join import csr, trust
+
+    try:
+        trust.check_certificate(answer.certificate, name, csr.read_key((pki / "node.key").read_bytes()), ca)
+    except trust.JoinError as error:
+        raise RenewalError(f"the cloud's answer is not taken: {error}") from None
+    files.replace(pki / "node.crt", answer.certificate.encode(), 0o644)
