@@ -43,6 +43,8 @@ class Write(NamedTuple):
 
     manager: str
     warnings: list[str]
+    user: str = ""
+    groups: tuple[str, ...] = ()
     dry_run: bool = False
     validation: str = "Warn"
     force: bool = False
@@ -89,7 +91,9 @@ def list_options(asked: Mapping[str, str]) -> ListOptions:
     return options
 
 
-def write_options(asked: Mapping[str, str], agent: str, patch: str = "") -> Write:
+def write_options(
+    asked: Mapping[str, str], agent: str, patch: str = "", user: str = "", groups: tuple[str, ...] = ()
+) -> Write:
     """`agent` is the User-Agent header, which names the field manager where nothing else does; `patch` its kind."""
     kind = "PatchOptions" if patch else "CreateOptions"
     manager = asked.get("fieldManager", "")
@@ -115,6 +119,8 @@ def write_options(asked: Mapping[str, str], agent: str, patch: str = "") -> Writ
     return Write(
         manager=manager or _from_agent(agent),
         warnings=[],
+        user=user,
+        groups=groups,
         dry_run=dry_run,
         validation=validation or "Warn",
         force=_flag(asked, "force"),
