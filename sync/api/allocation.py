@@ -93,9 +93,7 @@ class Allocator:
         ports = {port.node_port for port in spec.ports} | {spec.health}
         return _Use(entry.revision, frozenset(named), frozenset(ports - {0}))
 
-    def _address(
-        self, spec: dict[str, Any], before: dict[str, Any], key: Key, taken: set[str]
-    ) -> Iterator[Cause]:
+    def _address(self, spec: dict[str, Any], before: dict[str, Any], key: Key, taken: set[str]) -> Iterator[Cause]:
         if spec.get("type") == "ExternalName":
             if spec.get("clusterIP") == before.get("clusterIP"):
                 _drop(spec, "clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy")

@@ -82,7 +82,9 @@ class Emptying:
             await self._empty(type, key.name)
         namespaces = self._objects.registry.find("", "v1", NAMESPACES)
         assert namespaces is not None
-        left = any(entry.key.namespace == key.name for type in kinds for entry in self._objects.store.heads(type.storage))
+        left = any(
+            entry.key.namespace == key.name for type in kinds for entry in self._objects.store.heads(type.storage)
+        )
         if not left:
 
             def finalize(obj: dict[str, Any] | None) -> dict[str, Any]:
@@ -125,5 +127,7 @@ class Emptying:
                     raise
 
     def _kinds_in_namespaces(self) -> list[ResourceType]:
-        kinds = {type.storage: type for type in self._objects.registry.all() if type.namespaced and "list" in type.verbs}
+        kinds = {
+            type.storage: type for type in self._objects.registry.all() if type.namespaced and "list" in type.verbs
+        }
         return list(kinds.values())

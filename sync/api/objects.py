@@ -12,10 +12,12 @@ from collections.abc import Callable, Iterable, Sequence
 from copy import deepcopy
 from typing import Any, NamedTuple
 
+import msgspec
+
 from sync.api import deletion, status, versions
 from sync.api.allocation import Allocator
 from sync.api.options import Deletion, Write, revision
-from sync.api.patch import track
+from sync.api.patch import keep_times, track
 from sync.api.prune import prune_and_default, strict_error, warnings
 from sync.api.registry import Registry, ResourceType
 from sync.api.status import ApiError, Cause
@@ -254,13 +256,13 @@ class Objects:
         metadata.update(uid=str(uuid.uuid4()), creationTimestamp=self.now())
         for field in ("deletionTimestamp", "deletionGracePeriodSeconds", "selfLink"):
             metadata.pop(field, None)
-        self._valid(type, obj, None, "")
-        if not type.custom and type.plural == "services":
-            self.allocator.assign(obj, None)
-        self._settle(type, obj)
-        guard(obj, None)
         if not applied:
             track(None, obj, write.manager, "Update", "", type, self.now())
+        if not type.custom and type.plural == "services":
+            self.allocator.assign(obj, None)
+        self._valid(type, obj, None, "")
+        self._settle(type, obj)
+        guard(obj, None)
         return obj
 
     def _replace(
@@ -282,14 +284,15 @@ class Objects:
             metadata.pop(field, None)
             if field in before:
                 metadata[field] = before[field]
+        if not applied:
+            track(old, new, write.manager, "Update", subresource, type, self.now())
         if not subresource and not type.custom and type.plural == "services":
             self.allocator.assign(new, old)
         self._valid(type, new, old, subresource)
         self._settle(type, new)
         guard(new, old)
-        if not applied:
-            track(old, new, write.manager, "Update", subresource, type, self.now())
-        return _comparable(new) != _comparable(old)
+        keep_times(old, new)
+        return new != old
 
     def _unchanged(self, type: ResourceType, metadata: dict[str, Any], before: dict[str, Any]) -> None:
         name, asked = before["name"], str(metadata.get("resourceVersion") or "")
@@ -306,9 +309,7 @@ class Objects:
             revision(asked, "metadata.resourceVersion")
             raise status.conflict(type.group_resource, name)
 
-    def _valid(
-        self, type: ResourceType, obj: dict[str, Any], old: dict[str, Any] | None, subresource: str
-    ) -> None:
+    def _valid(self, type: ResourceType, obj: dict[str, Any], old: dict[str, Any] | None, subresource: str) -> None:
         if causes := validate(obj, old, type, subresource):
             raise status.invalid(type.group, type.kind, str(obj["metadata"].get("name") or ""), causes)
 
@@ -327,7 +328,7 @@ class Objects:
         entry = self.store.get(Key(NAMESPACES, "", namespace))
         if entry is None:
             raise status.not_found(status.GroupResource("", NAMESPACES), namespace)
-        if b'"Terminating"' in entry.data and is_terminating(entry.data):
+        if b'"Terminating"' in entry.data and _is_terminating(entry.data):
             why = f"unable to create new content in namespace {namespace} because it is being terminated"
             error = status.forbidden(type.group_resource, name, why)
             cause = Cause("metadata.namespace", "NamespaceTerminating", f"namespace {namespace} is being terminated")
@@ -335,10 +336,7 @@ class Objects:
             raise error
 
 
-def is_terminating(namespace: bytes) -> bool:
-    """Whether a stored namespace takes nothing new."""
-    import msgspec
-
+def _is_terminating(namespace: bytes) -> bool:
     obj = msgspec.json.decode(namespace)
     return bool(obj.get("status", {}).get("phase") == "Terminating")
 
@@ -381,12 +379,3 @@ def _no_unique_name(type: ResourceType, name: str) -> ApiError:
     error = status.already_exists(type.group_resource, name)
     text = f"{error.message}, the server was not able to generate a unique name for the object"
     return ApiError(409, "AlreadyExists", text, {**error.details, "retryAfterSeconds": 1})
-
-
-def _comparable(obj: dict[str, Any]) -> dict[str, Any]:
-    """Without what changes though nothing did: the revision, and when managers last wrote."""
-    metadata = {name: value for name, value in obj["metadata"].items() if name != "resourceVersion"}
-    if "managedFields" in metadata:
-        fields = metadata["managedFields"] or ()
-        metadata["managedFields"] = [{k: v for k, v in each.items() if k != "time"} for each in fields]
-    return {**obj, "metadata": metadata}

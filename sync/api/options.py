@@ -182,7 +182,9 @@ def revision(text: str, name: str = "resourceVersion") -> int:
     if not text:
         return 0
     if not (text.isascii() and text.isdigit() and len(text) < 20):
-        raise status.bad_request(f'{name}: Invalid value: "{text}": strconv.ParseUint: parsing "{text}": invalid syntax')
+        raise status.bad_request(
+            f'{name}: Invalid value: "{text}": strconv.ParseUint: parsing "{text}": invalid syntax'
+        )
     return int(text)
 
 
@@ -253,5 +255,3 @@ def _number(asked: Mapping[str, str], name: str) -> int | None:
 def _from_agent(agent: str) -> str:
     name = "".join(filter(str.isprintable, agent.partition("/")[0]))
     return name[:MAX_MANAGER] or "unknown"
-
-

@@ -91,10 +91,11 @@ def _fields(selector: Any) -> str:
         return ""
     if isinstance(selector.get("rawSelector"), str):
         return str(selector["rawSelector"])
-    found = []
-    for each in selector.get("requirements") or ():
-        if isinstance(each, dict) and each.get("operator") == "In" and len(each.get("values") or ()) == 1:
-            found.append(f"{each.get('key')}={each['values'][0]}")
+    found = [
+        f"{each.get('key')}={each['values'][0]}"
+        for each in selector.get("requirements") or ()
+        if isinstance(each, dict) and each.get("operator") == "In" and len(each.get("values") or ()) == 1
+    ]
     return ",".join(found)
 
 

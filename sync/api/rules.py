@@ -182,9 +182,7 @@ def resource_rules(user: User, namespace: str) -> list[dict[str, Any]]:
     ]
     for rule in RULES if user.node else ():
         if not rule.namespaces or namespace in rule.namespaces:
-            entry: dict[str, Any] = {
-                "verbs": [*rule.verbs], "apiGroups": [rule.group], "resources": [rule.resource]
-            }
+            entry: dict[str, Any] = {"verbs": [*rule.verbs], "apiGroups": [rule.group], "resources": [rule.resource]}
             if rule.own is _named:
                 entry["resourceNames"] = [user.node]
             found.append(entry)

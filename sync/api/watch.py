@@ -54,6 +54,10 @@ class Lines:
             self._lines[key] = line
         return line
 
+    def first(self, type: ResourceType, entry: Entry, form: Form, headers: bool) -> bytes:
+        """A line for what is there when a watch begins; not kept."""
+        return frame("ADDED", self._body(type, entry, form, headers, entry.revision))
+
     def object(self, type: ResourceType, entry: Entry) -> dict[str, Any]:
         """An entry's object, to be read only."""
         key = (entry.key, entry.revision, id(type))
@@ -144,7 +148,7 @@ class Stream:
         if initial is not None:
             for entry in initial:
                 if self._match is None or self._match(self._lines.object(self.type, entry)):
-                    await pipe.send(frame("ADDED", self._lines._body(self.type, entry, self._form, self._shown(), entry.revision)))
+                    await pipe.send(self._lines.first(self.type, entry, self._form, self._shown()))
             if self._options.initial_events and self._options.bookmarks:
                 await pipe.send(self._bookmark(since, {INITIAL_END: "true"}))
             await pipe.flush()
