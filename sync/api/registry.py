@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from sync.api.schema import DATA, Definitions, Schema
+from sync.api.schema import DATA, Schema, builtin
 from sync.api.status import GroupResource
 
 EVENTS = GroupResource("", "events")
@@ -89,8 +89,7 @@ class Registry:
     """All kinds that are served now. `set_crds` replaces the custom ones; `generation` rises with each such change."""
 
     def __init__(self) -> None:
-        self._definitions = Definitions.load()
-        self._builtin = _builtin(self._definitions)
+        self._builtin = _builtin()
         self._custom: tuple[ResourceType, ...] = ()
         self.generation = 0
         self._index()
@@ -140,19 +139,19 @@ class _File(msgspec.Struct):
     resources: tuple[_Builtin, ...]
 
 
-def _builtin(definitions: Definitions) -> tuple[ResourceType, ...]:
+def _builtin() -> tuple[ResourceType, ...]:
     file = msgspec.json.decode((DATA / "resources.json").read_bytes(), type=_File)
-    return tuple(_resource_type(each, definitions) for each in file.resources)
+    return tuple(_resource_type(each) for each in file.resources)
 
 
-def _resource_type(each: _Builtin, definitions: Definitions) -> ResourceType:
+def _resource_type(each: _Builtin) -> ResourceType:
     return ResourceType(
         group=each.group,
         version=each.version,
         kind=each.kind,
         plural=each.plural,
         singular=each.singular,
-        schema=Schema.of(definitions, each.definition),
+        schema=Schema.of(builtin(), each.definition),
         namespaced=each.namespaced,
         verbs=frozenset(each.verbs),
         short_names=each.short_names,

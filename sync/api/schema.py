@@ -7,7 +7,7 @@ and a CRD's `openAPIV3Schema`. Nothing is decoded before it is asked for.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +25,8 @@ class Definitions:
         self._known: dict[str, dict[str, Any]] = {}
 
     @classmethod
-    def load(cls, path: Path = DATA / "schemas.json") -> Definitions:
-        return cls(msgspec.json.decode(path.read_bytes(), type=dict[str, msgspec.Raw]))
+    def load(cls) -> Definitions:
+        return cls(msgspec.json.decode((DATA / "schemas.json").read_bytes(), type=dict[str, msgspec.Raw]))
 
     def __getitem__(self, name: str) -> dict[str, Any]:
         if name not in self._known:
@@ -39,6 +39,17 @@ class Definitions:
 
 NONE = Definitions({})
 """For CRDs, whose schemas refer to nothing."""
+
+
+@cache
+def builtin() -> Definitions:
+    """Kubernetes' own."""
+    return Definitions.load()
+
+
+def go_name(definition: str) -> str:
+    """"v1.ServicePort" for "io.k8s.api.core.v1.ServicePort"."""
+    return ".".join(definition.split(".")[-2:])
 
 
 class Schema:
@@ -122,9 +133,29 @@ class Schema:
         return bool(self.node.get("nullable", False))
 
     @cached_property
-    def zero(self) -> bool:
+    def omits_zero(self) -> bool:
         """Go leaves the field out when it is empty or zero (`omitempty`, no pointer)."""
-        return bool(self.node.get("x-zero", False))
+        return self.node.get("x-zero") == "omit"
+
+    @cached_property
+    def always(self) -> tuple[tuple[str, Schema], ...]:
+        """The fields that Go writes even if nobody set them, as `{}`, "", 0, false or null."""
+        return tuple((name, field) for name, field in self.properties.items() if field.node.get("x-zero") == "write")
+
+    @cached_property
+    def go_type(self) -> str:
+        """The Go type's name in messages: int32, v1.ServiceSpec, []v1.ServicePort, map[string]string."""
+        if named := self.node.get("x-go"):
+            return str(named)
+        if self.name:
+            return go_name(self.name)
+        if self.type == "array":
+            return f"[]{self.items.go_type if self.items else 'interface {}'}"
+        if self.type == "object":
+            return f"map[string]{self.additional.go_type if self.additional else 'interface {}'}"
+        if self.format == "byte":
+            return "[]uint8"
+        return {"integer": self.format, "boolean": "bool", "number": "float64"}.get(self.type, self.type)
 
     @cached_property
     def list_type(self) -> str:
