@@ -13,7 +13,6 @@ from typing import Any
 
 import msgspec
 
-
 from sync.api.deletion import FOREGROUND, ORPHAN
 from sync.api.objects import Landed, Objects
 from sync.api.options import Deletion, Write

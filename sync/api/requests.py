@@ -17,6 +17,7 @@ from sync.api.options import Write
 from sync.api.paths import Target
 from sync.api.registry import ResourceType
 from sync.api.watch import Lines, Stream
+from sync.store import Key
 
 PATCH_NAMES = {patch.JSON: "json", patch.MERGE: "merge", patch.STRATEGIC: "strategic", patch.APPLY: "apply"}
 REVIEWED = ("authorization.k8s.io", "authentication.k8s.io")
@@ -260,7 +261,8 @@ class Requests:
         return guard
 
     def _answer(self, type: ResourceType, done: Written, write: Write, form: Form) -> Answer:
-        body = forms.one(type, msgspec.json.encode(done.obj), form)
+        obj = {"kind": type.kind, "apiVersion": type.api_version, **done.obj}
+        body = forms.one(type, msgspec.json.encode(obj), form)
         warnings = (*write.warnings, type.deprecated) if type.deprecated else tuple(write.warnings)
         return Answer(201 if done.created else 200, body, form.media, warnings)
 
@@ -279,9 +281,7 @@ def _names(data: bytes) -> dict[str, str]:
     return {"namespace": metadata.namespace, "name": metadata.name}
 
 
-def _key(type: ResourceType, target: Target) -> Any:
-    from sync.store import Key
-
+def _key(type: ResourceType, target: Target) -> Key:
     return Key(type.storage, target.namespace, target.name)
 
 
