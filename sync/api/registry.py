@@ -63,7 +63,7 @@ class ResourceType(msgspec.Struct, frozen=True, kw_only=True, eq=False):
 
     @property
     def api_version(self) -> str:
-        """"v1", "coordination.k8s.io/v1"."""
+        """ "v1", "coordination.k8s.io/v1"."""
         return f"{self.group}/{self.version}" if self.group else self.version
 
     @property
@@ -78,7 +78,7 @@ class ResourceType(msgspec.Struct, frozen=True, kw_only=True, eq=False):
 
     @property
     def subresources(self) -> frozenset[str]:
-        """"status", "binding", "approval", "finalize"."""
+        """ "status", "binding", "approval", "finalize"."""
         return frozenset(each.name for each in self.served_subresources)
 
     def subresource(self, name: str) -> Subresource | None:
