@@ -67,7 +67,9 @@ def _containers(spec: Json) -> Iterator[Json]:
 
 
 def _container(container: Json, *, host_network: bool) -> None:
-    container.setdefault("imagePullPolicy", "Always" if _tag(container.get("image", "")) == "latest" else "IfNotPresent")
+    container.setdefault(
+        "imagePullPolicy", "Always" if _tag(container.get("image", "")) == "latest" else "IfNotPresent"
+    )
     container.setdefault("terminationMessagePath", "/dev/termination-log")
     container.setdefault("terminationMessagePolicy", "File")
     for port in container.get("ports", ()):
@@ -89,7 +91,7 @@ def _container(container: Json, *, host_network: bool) -> None:
 
 
 def _tag(image: str) -> str:
-    """"latest" where an image names neither tag nor digest."""
+    """ "latest" where an image names neither tag nor digest."""
     if "@" in image:
         return ""
     last = image.rpartition("/")[2]

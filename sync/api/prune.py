@@ -141,7 +141,9 @@ class _Typed:
         if (element := schema.additional) is None:
             return value if schema.preserve_unknown else self.struct(value, schema, path)
         for name, each in value.items():
-            value[name] = self._zero(element, "") if each is None else self.value(each, element, f"{path}.{name}", owner)
+            value[name] = (
+                self._zero(element, "") if each is None else self.value(each, element, f"{path}.{name}", owner)
+            )
         return value
 
     def _untyped(self, value: Any, schema: Schema, path: str, owner: Schema) -> Any:
@@ -236,7 +238,7 @@ def _time(value: str, *, micro: bool) -> str:
 
 def _custom_object(obj: dict[str, Any], schema: Schema, path: str, found: list[str]) -> None:
     """A whole object: apiVersion, kind and metadata are known without being in the schema."""
-    own = {name: obj.pop(name) for name in ("apiVersion", "kind", "metadata") if name in obj}
+    own: dict[str, Any] = {name: obj.pop(name) for name in ("apiVersion", "kind", "metadata") if name in obj}
     _prune(obj, schema, path, found)
     obj |= own
 

@@ -48,7 +48,7 @@ def builtin() -> Definitions:
 
 
 def go_name(definition: str) -> str:
-    """"v1.ServicePort" for "io.k8s.api.core.v1.ServicePort"."""
+    """ "v1.ServicePort" for "io.k8s.api.core.v1.ServicePort"."""
     return ".".join(definition.split(".")[-2:])
 
 
@@ -198,4 +198,4 @@ class Schema:
         return bool(self.node.get("x-kubernetes-embedded-resource"))
 
     def _child(self, node: Mapping[str, Any]) -> Schema:
-        return Schema(node, self._definitions, custom=self.custom)
+        return Schema(node, self._definitions, custom=self.custom and "$ref" not in node)

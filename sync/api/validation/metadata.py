@@ -13,7 +13,6 @@ from sync.api.validation.names import (
     dns_label,
     dns_subdomain,
     label_value,
-    path_segment,
     prefix_of,
     qualified_name,
 )
@@ -34,8 +33,6 @@ def metadata(meta: Json, *, namespaced: bool, name_rule: NameRule = dns_subdomai
         found += each_invalid(f"{at}.generateName", prefix, prefix_of(name_rule)(prefix))
     if name := meta.get("name", ""):
         found += each_invalid(f"{at}.name", name, name_rule(name))
-        if name_rule is not path_segment:
-            found += each_invalid(f"{at}.name", name, path_segment(name))
     else:
         found.append(required(f"{at}.name", "name or generateName is required"))
     namespace = meta.get("namespace", "")
@@ -152,9 +149,7 @@ def _finalizers(finalizers: Any) -> list[Cause]:
     at = "metadata.finalizers"
     found = [cause for each in finalizers for cause in each_invalid(at, each, qualified_name(each))]
     if ORPHAN in finalizers and FOREGROUND in finalizers:
-        found.append(
-            invalid(at, list(finalizers), f"finalizer {ORPHAN} and {FOREGROUND} cannot be both set")
-        )
+        found.append(invalid(at, list(finalizers), f"finalizer {ORPHAN} and {FOREGROUND} cannot be both set"))
     return found
 
 
@@ -176,7 +171,11 @@ def field_manager(name: str, path: str = "fieldManager") -> list[Cause]:
     """The name of who writes, of a request or an entry of managedFields."""
     if len(name.encode()) > FIELD_MANAGER_LENGTH:
         return [too_long(path, FIELD_MANAGER_LENGTH)]
-    return [] if name.isprintable() else [invalid(path, name, "should not contain characters that are not printable")]
+    return [
+        invalid(path, name, f"invalid character U+{ord(char):04X} (at position {index})")
+        for index, char in enumerate(name)
+        if not char.isprintable()
+    ]
 
 
 def keys(data: Mapping[str, Any], path: str) -> list[Cause]:

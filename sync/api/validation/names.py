@@ -119,9 +119,7 @@ def environment_name(text: str) -> list[str]:
     """An environment variable's name, as lenient as Kubernetes 1.34."""
     found = [] if text else ["environment variable name must be non-empty"]
     if any(not " " <= char <= "~" or char == "=" for char in text):
-        found.append(
-            "a valid environment variable name must consist only of printable ASCII characters other than '='"
-        )
+        found.append("a valid environment variable name must consist only of printable ASCII characters other than '='")
     return found
 
 
