@@ -5,8 +5,8 @@ changed, but `track` writes managedFields into `new`), or raises ApiError. Nothi
 
 Files in reading order: values (JSON values as Go tells them apart), document (JSON patch, merge patch), strategic
 (strategic merge patch), fieldset (sets of fields and FieldsV1), shape (how the values of a schema merge), structured
-(check, list fields, take away) and merging (compare, merge), managers (managedFields), apply (server-side apply,
-tracking of other writes).
+(check, list fields, take away) and merging (compare, merge), managers (managedFields), ownership (tracking of writes),
+apply (server-side apply).
 
 What the server does around it: decide by media type (`MEDIA_TYPES`; custom kinds know no strategic merge: 415), set
 defaults before `track`, refuse an apply without a field manager, call `keep_times` before it compares a write with what
@@ -18,8 +18,9 @@ nothing the second time.
 
 from __future__ import annotations
 
-from sync.api.patch.apply import keep_times, server_side_apply, track
+from sync.api.patch.apply import server_side_apply
 from sync.api.patch.document import json_patch, merge_patch
+from sync.api.patch.ownership import keep_times, track
 from sync.api.patch.strategic import strategic_merge
 from sync.api.registry import ResourceType
 

@@ -68,7 +68,7 @@ class MapShape:
         self, schema: Schema | None, element: Shape | None, *, atomic: bool, known: Mapping[str, Shape]
     ) -> None:
         self.schema = schema
-        self.element = element
+        self.element: Shape | None = element
         self.atomic = atomic
         self._known = dict(known)
 
