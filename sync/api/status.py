@@ -37,19 +37,27 @@ class Cause(NamedTuple):
 class ApiError(Exception):
     """A request that is refused, as its Status."""
 
-    def __init__(self, code: int, reason: str, message: str, details: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        code: int,
+        reason: str,
+        message: str,
+        details: Mapping[str, Any] | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> None:
         super().__init__(message)
         self.code = code
         self.reason = reason
         self.message = message
         self.details = dict(details or {})
+        self.metadata = dict(metadata or {})
 
     def status(self) -> dict[str, Any]:
         """The body of the answer: an object of kind Status."""
         document: dict[str, Any] = {
             "kind": "Status",
             "apiVersion": "v1",
-            "metadata": {},
+            "metadata": self.metadata,
             "status": "Failure",
             "message": self.message,
         }
@@ -125,6 +133,24 @@ def apply_conflict(message: str, causes: Sequence[Cause]) -> ApiError:
 def expired(message: str = "The resourceVersion for the provided list is too old.") -> ApiError:
     """410: what is asked for is compacted; list again."""
     return ApiError(410, "Expired", message)
+
+
+def continue_expired(token: str) -> ApiError:
+    """410 for a list that went on too late; `token` goes on with what there is now."""
+    message = (
+        "The provided continue parameter is too old to display a consistent list result. You can start a new list "
+        "without the continue parameter, or use the continue token in this response to retrieve the remainder of the "
+        "results. Continuing with the provided token results in an inconsistent list - objects that were created, "
+        "modified, or deleted between the time the first chunk was returned and now may show up in the list."
+    )
+    return ApiError(410, "Expired", message, metadata={"continue": token})
+
+
+def too_large_revision(asked: int, newest: int) -> ApiError:
+    """504: a resourceVersion that is not there yet."""
+    error = timeout(f"Too large resource version: {asked}, current: {newest}", 1)
+    error.details["causes"] = [{"reason": "ResourceVersionTooLarge", "message": "Too large resource version"}]
+    return error
 
 
 def too_old(asked: int, oldest: int) -> ApiError:

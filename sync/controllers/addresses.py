@@ -9,7 +9,7 @@ Kubernetes hands out the lower end of a range last, so that people may choose ad
 """
 
 import ipaddress
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from functools import lru_cache
 from hashlib import blake2b
 from typing import NamedTuple
@@ -77,7 +77,14 @@ def allocate(claims: Iterable[Claim], service_range: str) -> Allocation:
     return Allocation(given, tuple(notices))
 
 
-def _probe(key: Key, first: int, size: int, taken: dict[str, Key]) -> str:
+def choose(key: Key, service_range: str, taken: Container[str]) -> str:
+    """The address of one service where `taken` are others', as `allocate` would give it; "" if the range is full."""
+    first, size = _usable(service_range)
+    home = _home(key, first, size, 0)
+    return home if home not in taken else _probe(key, first, size, taken)
+
+
+def _probe(key: Key, first: int, size: int, taken: Container[str]) -> str:
     """The next free address of a service's own sequence; in a range nearly full the next free of all, "" if none."""
     for attempt in range(1, 16):
         address = _home(key, first, size, attempt)

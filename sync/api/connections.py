@@ -1,0 +1,116 @@
+"""Connections of the server: how many, how long one may be silent, and who is at their other end.
+
+aiohttp reads the requests; what it does not do is here: a deadline for a request's head, a cap on connections, errors
+as Kubernetes' Status, and word of a client that went away.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import msgspec
+from aiohttp import web
+
+from sync.api import status
+from sync.api.forms import JSON
+
+logger = logging.getLogger(__name__)
+
+MAX_CONNECTIONS = 5000
+HEAD_WITHIN = 32.0
+"""Seconds from a connection's start to its first request."""
+IDLE = 120.0
+"""Seconds between two requests."""
+SWEEP_EVERY = 5.0
+
+Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+
+
+class Connection(web.RequestHandler):
+    """One connection. `silent_since` is the loop's time, None while a request is answered."""
+
+    silent_since: float | None = None
+    requests = 0
+    on_lost: Callable[[], None] | None = None
+    """Called when the client goes away while it is answered."""
+    user: Any = None
+    """What the certificate said, once asked for; None: not asked yet."""
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status_code: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """What can't be read as HTTP is told so, and not logged: it is no fault of ours."""
+        response = refusal(status.bad_request(f"the request can't be read: {message or 'it is no HTTP'}"))
+        response.force_close()
+        return response
+
+
+class Connections(web.Server):
+    """The factory of connections, for `loop.create_server`."""
+
+    def __init__(self, handler: Handler, **options: Any) -> None:
+        super().__init__(handler, access_log=None, **options)
+        self._options = options
+        self._timer: asyncio.TimerHandle | None = None
+        self._full = False
+
+    def __call__(self) -> Connection:
+        connection = Connection(self, loop=self._loop, access_log=None, **self._options)
+        connection.silent_since = self._loop.time()
+        return connection
+
+    def connection_made(self, handler: web.RequestHandler, transport: asyncio.Transport) -> None:
+        super().connection_made(handler, transport)
+        if len(self._connections) > MAX_CONNECTIONS:
+            if not self._full:
+                logger.warning("more than %d connections: further ones are closed", MAX_CONNECTIONS)
+            self._full = True
+            transport.abort()
+        else:
+            self._full = False
+        if self._timer is None:
+            self._timer = self._loop.call_later(SWEEP_EVERY, self._sweep)
+
+    def connection_lost(self, handler: web.RequestHandler, exc: BaseException | None = None) -> None:
+        super().connection_lost(handler, exc)
+        if isinstance(handler, Connection) and handler.on_lost is not None:
+            handler.on_lost()
+
+    def cut(self, unwanted: Callable[[asyncio.Transport], bool]) -> None:
+        """End connections at once."""
+        for transport in tuple(self._connections.values()):
+            if unwanted(transport):
+                transport.abort()
+
+    def stop(self) -> None:
+        """No more timers; `shutdown` is next."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = None
+
+    def _sweep(self) -> None:
+        """End what is silent for too long; no timer while there is no connection."""
+        now = self._loop.time()
+        for handler, transport in tuple(self._connections.items()):
+            since = handler.silent_since if isinstance(handler, Connection) else None
+            if since is not None and now - since > (IDLE if handler.requests else HEAD_WITHIN):
+                transport.abort()
+        self._timer = self._loop.call_later(SWEEP_EVERY, self._sweep) if self._connections else None
+
+
+def refusal(error: status.ApiError) -> web.Response:
+    """An ApiError as an answer."""
+    headers = {"Cache-Control": "no-cache, private"}
+    seconds = error.details.get("retryAfterSeconds")
+    if seconds:
+        headers["Retry-After"] = str(seconds)
+    return web.Response(
+        body=msgspec.json.encode(error.status()) + b"\n", status=error.code, content_type=JSON, headers=headers
+    )

@@ -1,0 +1,368 @@
+"""The server: HTTPS in front of the verbs.
+
+A request is authenticated, counted, authorized, read and answered; what goes wrong is always a Status. Reads are from
+memory and don't wait; writes wait for the disk.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import socket
+import ssl
+from pathlib import Path
+from typing import Any, cast
+
+import msgspec
+from aiohttp import web
+
+from sync.api import bootstrap, discovery, forms, openapi, options, paths, rules, status, versions
+from sync.api.access import Authenticator, User
+from sync.api.allocation import Allocator
+from sync.api.connections import Connection, Connections, refusal
+from sync.api.emptying import Emptying
+from sync.api.garbage import Garbage
+from sync.api.objects import Landed, Objects
+from sync.api.registry import Registry
+from sync.api.requests import Answer, Asked, Requests
+from sync.api.status import ApiError
+from sync.api.watch import Stream
+from sync.store import Store, StoreFault
+
+logger = logging.getLogger(__name__)
+
+MAX_REQUEST = 3 << 20
+"""Bytes of a request's body, unpacked."""
+BODY_WITHIN = 60.0
+MAX_READS, MAX_WRITES = 400, 200
+"""Requests at a time, as kube-apiserver's max-requests-inflight and max-mutating-requests-inflight."""
+MAX_WATCHES = 4000
+COMPRESSED_FROM = 128 * 1024
+STOP_WITHIN = 5.0
+_READS = ("get", "list", "watch")
+_GROUP_DISCOVERY = "apidiscovery.k8s.io"
+
+
+class Options(msgspec.Struct, kw_only=True):
+    """`client_ca` may hold several certificates; `advertise` is where nodes reach this server, for its own service."""
+
+    host: str = "127.0.0.1"
+    port: int = 6443
+    certificate: Path
+    key: Path
+    client_ca: Path
+    database: Path
+    service_range: str = "10.96.0.0/12"
+    node_ports: tuple[int, int] = (30000, 32767)
+    tokens: Path | None = None
+    advertise: str = ""
+
+
+class Server:
+    """A Kubernetes API. `start` raises OSError, ssl.SSLError, StoreFault, TokenFileError."""
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+        self.store = Store(options.database)
+        self.registry = Registry()
+        self.port = 0
+        self._authenticator = Authenticator(options.tokens)
+        allocator = Allocator(self.store, options.service_range, options.node_ports)
+        self._objects = Objects(self.store, self.registry, allocator)
+        self._requests = Requests(self._objects)
+        self._streams: set[Stream] = set()
+        self._running = {True: 0, False: 0}
+        """Requests that are answered now: of those that read, of those that write."""
+        self._tasks: list[asyncio.Task[None]] = []
+        self._connections: Connections | None = None
+        self._listener: asyncio.Server | None = None
+        self._tls: ssl.SSLContext | None = None
+        self._stopping = False
+
+    async def start(self) -> int:
+        """Serve; gives the port."""
+        self._tls = _tls(self.options)
+        listener = _listen(self.options.host, self.options.port)
+        try:
+            self.port = listener.getsockname()[1]
+            await self.store.open()
+            await self._begin()
+            self._connections = Connections(self._handle, max_line_size=16384, max_field_size=32768)
+            self._listener = await asyncio.get_running_loop().create_server(
+                self._connections, sock=listener, ssl=self._tls, ssl_handshake_timeout=10, backlog=1024
+            )
+        except BaseException:
+            listener.close()
+            await self._end()
+            raise
+        logger.info("serving https://%s:%d from %s", self.options.host, self.port, self.options.database)
+        return self.port
+
+    async def stop(self) -> None:
+        """Take no more, end watches, finish writes."""
+        self._stopping = True
+        if self._listener is not None:
+            self._listener.close()
+        for stream in tuple(self._streams):
+            stream.close()
+        if self._connections is not None:
+            self._connections.pre_shutdown()
+            await self._connections.shutdown(STOP_WITHIN)
+            self._connections.stop()
+        await self._end()
+
+    def revoke(self, serials: frozenset[int]) -> None:
+        """Certificates of these serial numbers count no more, and connections that use one end now."""
+        self._authenticator.revoke(serials)
+        if self._connections is not None:
+            self._connections.cut(lambda transport: self._authenticator.revoked(transport.get_extra_info("peercert")))
+
+    def reload_certificate(self) -> None:
+        """New connections get the certificate that is in the files now. Raises OSError, ssl.SSLError."""
+        if self._tls is not None:
+            self._tls.load_cert_chain(self.options.certificate, self.options.key)
+
+    async def _begin(self) -> None:
+        self._serve_definitions()
+        garbage, emptying = Garbage(self._objects), Emptying(self._objects)
+        self._objects.followers += [self._landed, garbage.landed, emptying.landed]
+        garbage.load()
+        emptying.load()
+        self._tasks = [asyncio.create_task(each.run()) for each in (garbage, emptying)]
+        for task in self._tasks:
+            task.add_done_callback(_said)
+        advertise = self.options.advertise or self.options.host
+        await bootstrap.make(self._objects, "" if advertise in ("0.0.0.0", "::") else advertise, self.port)
+
+    async def _end(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.store.close()
+
+    def _landed(self, write: Landed) -> None:
+        if write.type.plural == "customresourcedefinitions" and not write.type.custom:
+            self._serve_definitions()
+            for stream in tuple(self._streams):
+                if self.registry.find(stream.type.group, stream.type.version, stream.type.plural) is None:
+                    stream.close()
+
+    def _serve_definitions(self) -> None:
+        type = self.registry.find("apiextensions.k8s.io", "v1", "customresourcedefinitions")
+        assert type is not None
+        entries = self.store.list(type.storage).entries
+        if entries or self.registry.generation:
+            self.registry.set_crds([versions.read(type, entry.data) for entry in entries])
+
+    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        connection = cast(Connection, request.protocol)
+        connection.silent_since = None
+        connection.requests += 1
+        try:
+            return await self._answer(request, connection)
+        except ApiError as error:
+            return refusal(error)
+        except StoreFault as error:
+            logger.error("%s %s: %s", request.method, request.rel_url.raw_path, error)
+            return refusal(status.unavailable(f"the store can't write: {error}"))
+        except RecursionError:
+            return refusal(status.bad_request("the request is too deeply nested"))
+        except Exception:
+            logger.exception("%s %s", request.method, request.rel_url.raw_path)
+            return refusal(status.internal("see the server's log"))
+        finally:
+            connection.silent_since = asyncio.get_running_loop().time()
+
+    async def _answer(self, request: web.BaseRequest, connection: Connection) -> web.StreamResponse:
+        if self._stopping:
+            raise status.unavailable("the server is stopping")
+        path = request.rel_url.raw_path
+        user = self._user(request, connection)
+        if path in rules.HEALTH or path.startswith(("/livez/", "/readyz/", "/healthz/")):
+            return await self._other(request, path)
+        if user is None:
+            raise status.unauthorized()
+        target = paths.target(path)
+        query = options.query(request.rel_url.raw_query_string)
+        if target is None:
+            verb = "get" if request.method in ("GET", "HEAD") else request.method.lower()
+            decision = rules.authorize(user, rules.Request(verb, path=path), self.store)
+            if not decision.allowed:
+                raise status.forbidden(status.GroupResource("", ""), "", decision.reason)
+            return await self._other(request, path)
+        watching = query.get("watch", "false").lower() not in ("false", "0")
+        asked = Asked(
+            user,
+            paths.verb(request.method, target, watching),
+            target,
+            query,
+            request.headers.get("Accept", ""),
+            request.headers.get("User-Agent", ""),
+            request.headers.get("Content-Type", ""),
+            lambda: _body(request),
+        )
+        reads = asked.verb in _READS
+        if self._running[reads] >= (MAX_READS if reads else MAX_WRITES):
+            raise status.too_many("Too many requests, please try again later.")
+        self._running[reads] += 1
+        try:
+            answer = await self._requests.answer(asked)
+            if isinstance(answer, Answer):
+                return await _response(request, answer)
+        finally:
+            self._running[reads] -= 1
+        return await self._stream(request, connection, answer)
+
+    async def _stream(self, request: web.BaseRequest, connection: Connection, stream: Stream) -> web.StreamResponse:
+        if len(self._streams) >= MAX_WATCHES:
+            raise status.too_many("Too many watches, please try again later.")
+        self._streams.add(stream)
+        connection.on_lost = stream.close
+        try:
+            return await stream.run(request)
+        finally:
+            connection.on_lost = None
+            self._streams.discard(stream)
+
+    def _user(self, request: web.BaseRequest, connection: Connection) -> User | None:
+        """By certificate, else by token."""
+        transport = request.transport
+        certificate = transport.get_extra_info("peercert") if transport is not None else None
+        user = self._authenticator.certified(certificate)
+        if user is None and "Authorization" in request.headers:
+            user = self._authenticator.bearer(request.headers["Authorization"])
+            if user is None:
+                raise status.unauthorized()
+        return user
+
+    async def _other(self, request: web.BaseRequest, path: str) -> web.StreamResponse:
+        """Health, version, discovery, OpenAPI."""
+        if request.method not in ("GET", "HEAD"):
+            raise status.method_not_allowed(request.method.lower(), status.GroupResource("", path))
+        if path.startswith(("/livez", "/readyz", "/healthz")):
+            fault = self.store.status().fault
+            if fault:
+                raise status.unavailable(f"the store can't write: {fault}")
+            return web.Response(text="ok")
+        accept = request.headers.get("Accept", "")
+        parts = path.strip("/").split("/")
+        if parts[:2] == ["openapi", "v3"] and len(parts) in (4, 5):
+            return self._openapi(parts)
+        document = _aggregated(self.registry, path, accept)
+        if document is not None:
+            media = f"{forms.JSON};g={_GROUP_DISCOVERY};v={document[1]};as=APIGroupDiscoveryList"
+            return await _response(request, Answer(200, msgspec.json.encode(document[0]) + b"\n", media))
+        found: Any = None
+        match parts:
+            case ["version"]:
+                found = openapi.version()
+            case ["openapi", "v3"]:
+                found = openapi.index(self.registry)
+            case ["api"]:
+                found = discovery.api(f"{self.options.advertise or self.options.host}:{self.port}")
+            case ["apis"]:
+                found = discovery.apis(self.registry)
+            case ["apis", group]:
+                found = discovery.group(self.registry, group)
+            case ["api", version]:
+                found = discovery.resources(self.registry, "", version)
+            case ["apis", group, version]:
+                found = discovery.resources(self.registry, group, version)
+            case [""]:
+                found = {
+                    "paths": ["/api", "/api/v1", "/apis", "/healthz", "/livez", "/openapi/v3", "/readyz", "/version"]
+                }
+        if found is None:
+            raise status.no_such_path()
+        form = forms.negotiate(accept)._replace(shape="")
+        return await _response(request, Answer(200, forms.document(found, form), form.media))
+
+    def _openapi(self, parts: list[str]) -> web.Response:
+        group, version = ("", parts[3]) if parts[2] == "api" else (parts[3], parts[4] if len(parts) == 5 else "")
+        found = openapi.document(self.registry, group, version)
+        if found is None:
+            raise status.no_such_path()
+        body, tag = found
+        headers = {"Content-Encoding": "gzip", "ETag": f'"{tag}"', "Cache-Control": "public, immutable"}
+        return web.Response(body=body, content_type=forms.JSON, headers=headers)
+
+
+def _aggregated(registry: Registry, path: str, accept: str) -> tuple[dict[str, Any], str] | None:
+    """Discovery in one document and its version, if it is asked for before anything else."""
+    if path not in ("/api", "/apis"):
+        return None
+    for each in accept.split(","):
+        media, said = forms.parameters(each)
+        if media != forms.JSON:
+            continue
+        if said.get("g") == _GROUP_DISCOVERY and said.get("v") in ("v2", "v2beta1"):
+            return discovery.aggregated(registry, path == "/api", said["v"]), said["v"]
+        if not said.get("as"):
+            return None
+    return None
+
+
+async def _body(request: web.BaseRequest) -> bytes:
+    """A request's body. Raises ApiError."""
+    length = request.content_length
+    if length is not None and length > MAX_REQUEST:
+        raise status.too_large(MAX_REQUEST)
+    parts: list[bytes] = []
+    size = 0
+    try:
+        async with asyncio.timeout(BODY_WITHIN):
+            while part := await request.content.readany():
+                size += len(part)
+                if size > MAX_REQUEST:
+                    raise status.too_large(MAX_REQUEST)
+                parts.append(part)
+    except TimeoutError:
+        raise status.timeout(f"the request's body did not come within {BODY_WITHIN:.0f} s") from None
+    except web.RequestPayloadError as error:
+        raise status.bad_request(f"the request's body can't be read: {error}") from None
+    return b"".join(parts)
+
+
+async def _response(request: web.BaseRequest, answer: Answer) -> web.Response:
+    headers = {"Cache-Control": "no-cache, private", "Content-Type": answer.media}
+    body = answer.body
+    if len(body) >= COMPRESSED_FROM and "gzip" in request.headers.get("Accept-Encoding", ""):
+        import gzip
+
+        body = await asyncio.to_thread(gzip.compress, body, 1)
+        headers |= {"Content-Encoding": "gzip", "Vary": "Accept-Encoding"}
+    response = web.Response(body=body, status=answer.code, headers=headers)
+    for text in answer.warnings:
+        quoted = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", " ").replace("\r", " ")
+        response.headers.add("Warning", f'299 - "{quoted}"')
+    return response
+
+
+def _tls(options: Options) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.load_cert_chain(options.certificate, options.key)
+    context.load_verify_locations(options.client_ca)
+    context.verify_mode = ssl.CERT_OPTIONAL
+    return context
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6 and host == "::":
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        listener.bind((host, port))
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+def _said(task: asyncio.Task[None]) -> None:
+    with contextlib.suppress(asyncio.CancelledError):
+        if error := task.exception():
+            logger.error("a task of the API ended", exc_info=error)
