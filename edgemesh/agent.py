@@ -1,7 +1,7 @@
 """The agent of a node: follows the objects, decides, applies.
 
-    manifests ─► snapshot ─► planner ─┬─ names ─► resolver
-         (kept on disk)               ├─ ports ─► rules (nftables)
+    API or    ─► snapshot ─► planner ─┬─ names ─► resolver
+    manifests   (kept on disk)        ├─ ports ─► rules (nftables)
                                       └─ nodes ─► mesh (engine, paths, routes), devices
 
 Level-triggered: what should be is a function of the snapshot; what differs is applied, and what could not be applied
@@ -16,6 +16,7 @@ import logging
 import signal
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import trio
 
@@ -26,19 +27,26 @@ from edgemesh.devices import Devices
 from edgemesh.identity import Identity
 from edgemesh.plan.planner import Planner
 from edgemesh.plan.records import zones
-from edgemesh.report import Report
+from edgemesh.report import NO_PROOF, PROVEN, Report, Source
 from edgemesh.rules import Rules
 from edgemesh.saver import Saver
 from edgemesh.snapshot import Affected
 from edgemesh.snapshot_file import SnapshotFile, encode
+from edgemesh.status import ApiStatus
 from proxy.proxy import probe
 from proxy.service import NodeNetwork
-from sync.client.manifests import Manifests
+from sync.client.manifests import Changes, Manifests
+from sync.resources.kinds import Key
 from tunnel.control.uapi import UapiEngine
 from tunnel.links import LinkError, Links
 from tunnel.mesh import Mesh
 from tunnel.paths.socket import PathSocket
 from tunnel.peer import LocalNode, PathKind, PeerPath
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    from edgemesh.cluster import Cluster
 
 log = logging.getLogger("edgemesh.agent")
 
@@ -54,7 +62,7 @@ class AgentError(Exception):
 async def run(config: Config, notices: list[Notice], identity: Identity, directory: Path | None) -> None:
     """Run this node's agent until SIGTERM or SIGINT. Raises AgentError.
 
-    `directory` is where the manifests are; None to live on the snapshot alone.
+    `directory` is where the manifests are; None for the API of the configuration, or for the snapshot alone.
     """
     if config.proxy and (problem := probe()):
         raise AgentError(problem)
@@ -78,14 +86,22 @@ class Agent:
         self._identity = identity
         file = SnapshotFile(config.snapshot_file)
         loaded = file.load(config.service_range)
-        if directory is None and not loaded.snapshot.objects:
-            raise AgentError("nothing is known yet: say where the objects are, with --manifests DIR")
+        self._api = None if directory else config.api
+        if directory is None and self._api is None and not loaded.snapshot.objects:
+            raise AgentError(
+                "nothing is known yet: say where the objects are: 'edgemesh join', kubeAPIConfig.kubeConfig in the "
+                "configuration file, or --manifests DIR"
+            )
         self._snapshot = loaded.snapshot
+        self._serials = loaded.serials
         self._files = loaded.files
         self._manifests = (
             Manifests(directory, known=loaded.files, service_range=config.service_range) if directory else None
         )
-        self._planner = Planner(config, identity.public_key)
+        self._cluster: Cluster | None = None
+        # an API has controllers of its own, and so has a snapshot that is an API's
+        controllers = self._manifests is not None or (self._api is None and bool(loaded.files))
+        self._planner = Planner(config, identity.public_key, controllers=controllers)
         self._resolver = ResolverClient(Path(config.resolver_socket))
         self._rules = Rules(self._network())
         links = Links()
@@ -110,7 +126,7 @@ class Agent:
             devices=self._devices,
             file=file,
             loaded=loaded.message,
-            manifests=self._manifests,
+            source=self._source,
         )
         self._known = trio.Event()
         self._told_paths: dict[str, tuple[PathKind, str]] = {}
@@ -119,8 +135,8 @@ class Agent:
     async def run(self, agent_socket: AgentSocket) -> None:
         """Serve this node, and whoever asks for the status."""
         config = self._config
-        source = f"following {self._manifests.directory}" if self._manifests else "living on them alone"
-        log.info("node %s: %d objects known, %s", config.node_name, len(self._snapshot.objects), source)
+        source = self._source().text
+        log.info("node %s: %d objects known, following %s", config.node_name, len(self._snapshot.objects), source)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(agent_socket.serve, self._report.compose)
             nursery.start_soon(self._devices.run)
@@ -136,6 +152,8 @@ class Agent:
                 self._devices.begin()
             if self._manifests:
                 nursery.start_soon(self._follow, self._manifests)
+            elif self._api:
+                nursery.start_soon(self._follow_api, self._api)
 
     async def _when_known(self, nursery: trio.Nursery) -> None:
         """Run the tunnels once there is anything to run, and follow their paths."""
@@ -147,8 +165,12 @@ class Agent:
 
     async def _follow(self, manifests: Manifests) -> None:
         """Take in the objects' changes, as they come."""
+        first = True
         try:
             async for changed, gone in manifests:
+                if first:
+                    gone = [*gone, *self._strangers(manifests)]
+                    first = False
                 self._decide(self._snapshot.apply(changed, gone))
                 if manifests.files != self._files:
                     self._files = dict(manifests.files)
@@ -156,8 +178,47 @@ class Agent:
         finally:
             manifests.close()
 
+    def _strangers(self, manifests: Manifests) -> list[Key]:
+        """Objects of the snapshot that no file has: they are an API's, which was followed before."""
+        held = {item.key for state in manifests.files.values() for item in state.objects}
+        return [key for key in self._snapshot.objects if key not in held] if held else []
+
+    async def _follow_api(self, api: tuple[str, str]) -> None:
+        """Take in what the API says and is believed. Its modules are imported beside what runs already."""
+        module = await trio.to_thread.run_sync(_cluster_module)
+        config = self._config
+        self._cluster = module.Cluster(
+            module.location(api, config.state_dir),
+            self._snapshot.objects.values(),
+            self._serials,
+            service_range=config.service_range,
+            own=config.node_name,
+            publish=lambda connection: module.Publisher(connection, config, self._identity),
+        )
+        await self._cluster.run(self._take)
+
+    def _take(self, changes: Changes) -> None:
+        version = self._snapshot.version
+        self._decide(self._snapshot.apply(*changes))
+        if self._snapshot.version != version or self._files:
+            self._files = {}
+            self._saver.changed()
+
     def _document(self) -> bytes:
-        return encode(self._snapshot, self._files, self._config.service_range)
+        serials = self._cluster.serials if self._cluster else self._serials
+        return encode(self._snapshot, self._files, self._config.service_range, serials)
+
+    def _source(self) -> Source:
+        if self._manifests:
+            problems = [f"manifest {problem}" for found in self._manifests.problems.values() for problem in found]
+            return Source(f"manifests in {self._manifests.directory}", NO_PROOF, problems)
+        if self._cluster:
+            state = self._cluster.state()
+            api = ApiStatus(self._cluster.server, state.reachable, state.since, state.reason)
+            return Source(f"the API at {api.server}", PROVEN, self._cluster.problems, api)
+        if self._api:
+            return Source(f"the API of {self._api[0] or self._api[1]}", PROVEN)
+        return Source("the snapshot alone", NO_PROOF if self._files else PROVEN)
 
     # what should be
 
@@ -242,3 +303,9 @@ class Agent:
             if text not in self._told_problems:
                 log.warning("%s", text)
         self._told_problems = set(problems)
+
+
+def _cluster_module() -> ModuleType:
+    from edgemesh import cluster
+
+    return cluster

@@ -28,7 +28,10 @@ class Section(Struct, frozen=True, rename="camel"):
 
 
 class KubeAPI(Section, frozen=True):
-    """kubeAPIConfig."""
+    """kubeAPIConfig; `master` is put in place of the kubeconfig's server."""
+
+    master: str = ""
+    kube_config: str = ""
 
 
 class CommonConfig(Section, frozen=True):
@@ -97,17 +100,22 @@ class AgentFile(Section, frozen=True):
     modules: Modules = Modules()
 
 
-_API = "objects come from a directory of manifests, not from an API server"
+_RATE = "objects are watched, and little is written: there is no rate to limit"
 _PATHS = "each path is found, kept and left by itself; there is nothing to tune"
 
 UNUSED: dict[type, dict[str, str]] = {
     AgentFile: {},
-    KubeAPI: dict.fromkeys(
-        ("master", "contentType", "qps", "burst", "kubeConfig", "mode", "metaServer", "deleteKubeConfig"), _API
-    ),
+    KubeAPI: {
+        "contentType": "the API is spoken to in JSON",
+        "qps": _RATE,
+        "burst": _RATE,
+        "mode": "the API is the kubeconfig's, that of 'edgemesh join', or --manifests",
+        "metaServer": "what the API said is kept on this node by itself; give a MetaServer's URL as 'master' to use it",
+        "deleteKubeConfig": "files of yours are not deleted",
+    },
     CommonConfig: {"pprofConfig": "there is no Go profile of a Python program"},
     EdgeDNS: {
-        "kubeAPIConfig": _API,
+        "kubeAPIConfig": "the resolver gets its names from the agent",
         "listenInterface": "the resolver listens on commonConfig.bridgeDeviceIP",
         "cacheDNS": "upstreams are those of resolv.conf, and their answers are cached as long as they say",
     },

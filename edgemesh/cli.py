@@ -55,7 +55,9 @@ def parser() -> argparse.ArgumentParser:
 
     agent = commands.add_parser("agent", help="run this node: follow objects, decide, apply")
     _config_option(agent)
-    agent.add_argument("--manifests", type=Path, metavar="DIR", help="directory of Kubernetes manifests to follow")
+    agent.add_argument(
+        "--manifests", type=Path, metavar="DIR", help="directory of Kubernetes manifests to follow, in place of an API"
+    )
     agent.add_argument("--node-name", metavar="NAME", help="this node's name (default: $NODE_NAME, or the host's)")
     agent.add_argument(
         "--print-meshnode",
@@ -85,12 +87,25 @@ def parser() -> argparse.ArgumentParser:
 
     relay = commands.add_parser("relay", help="answer STUN and pass sealed packets on between nodes")
     relay.add_argument("--listen", default=RELAY_LISTEN, metavar="IP:PORT", help=f"default {RELAY_LISTEN}, UDP")
-    relay.add_argument(
+    source = relay.add_mutually_exclusive_group()
+    source.add_argument(
         "--manifests",
         type=Path,
         metavar="DIR",
-        required=True,
         help="directory with the MeshNode manifests of the nodes to admit; no others are",
+    )
+    source.add_argument(
+        "--kubeconfig",
+        type=Path,
+        metavar="FILE",
+        help="the API with the MeshNodes to admit, if their proofs hold (default: node.kubeconfig in --state-dir)",
+    )
+    relay.add_argument(
+        "--state-dir",
+        type=Path,
+        default=Path("/var/lib/edgemesh"),
+        metavar="DIR",
+        help="where an API's nodes are kept, and where pki/ca.crt is, which proves them (default %(default)s)",
     )
     relay.set_defaults(run=_relay)
 
@@ -169,15 +184,13 @@ def _agent(options: argparse.Namespace) -> int:
 
 
 def _print_meshnode(options: argparse.Namespace, config: Config, who: Identity) -> int:
-    from contextlib import closing
     from ipaddress import ip_address, ip_network
 
-    from edgemesh.identity import print_meshnode
+    from edgemesh.identity import lan_addresses, print_meshnode
     from sync.controllers.addresses import Claim, allocate
     from sync.resources.kinds import Key
-    from tunnel.links import LinkError, Links
+    from tunnel.links import LinkError
 
-    ranges = [ip_network(text) for text in (config.service_range, config.pod_range, config.mesh_range)]
     own = Key("MeshNode", "", config.node_name)
     try:
         mesh_address = options.mesh_address or allocate([Claim(own)], config.mesh_range).addresses[own]
@@ -185,8 +198,7 @@ def _print_meshnode(options: argparse.Namespace, config: Config, who: Identity) 
             ip_address(text)
         if options.pod_range:
             ip_network(options.pod_range)
-        with closing(Links()) as links:
-            found = [text for text in links.lan_addresses() if ":" not in text]
+        found = options.lan_address or lan_addresses(config)
     except ValueError as error:
         return _fail(error, 2)
     except LinkError as error:
@@ -195,8 +207,7 @@ def _print_meshnode(options: argparse.Namespace, config: Config, who: Identity) 
         print_meshnode(
             config.node_name,
             who,
-            addresses=options.lan_address
-            or [text for text in found if not any(ip_address(text) in network for network in ranges)],
+            addresses=found,
             relays=[f"{host}:{port}" for host, port in config.relay_addresses],
             mesh_addresses=[mesh_address],
             pod_ranges=[options.pod_range] if options.pod_range else [],
@@ -239,7 +250,20 @@ def _relay(options: argparse.Namespace) -> int:
         ip_address(host)
     except ValueError:
         return _fail(f"--listen {options.listen}: an address and a port, such as {RELAY_LISTEN}", 2)
-    return _loop(RelayError, run, Address(host, port), options.manifests)
+    if options.manifests:
+        return _loop(RelayError, run, Address(host, port), options.manifests)
+    from edgemesh.cluster import Location
+    from sync.client.kubeconfig import KubeconfigError
+
+    kubeconfig = options.kubeconfig or options.state_dir / "node.kubeconfig"
+    if not (options.kubeconfig or kubeconfig.exists()):
+        return _fail("say which nodes to admit: --manifests DIR, or --kubeconfig FILE", 2)
+    where = Location(str(kubeconfig), "", str(options.state_dir.absolute()))
+    try:
+        where.authorities(where.access())
+    except KubeconfigError as error:
+        return _fail(error, 2)
+    return _loop(RelayError, run, Address(host, port), where)
 
 
 def _status(options: argparse.Namespace) -> int:

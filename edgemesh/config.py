@@ -76,6 +76,8 @@ class Config(Struct, frozen=True, kw_only=True):
     service_range: str = "10.96.0.0/12"
     pod_range: str = "10.244.0.0/16"
     mesh_range: str = "10.222.0.0/16"
+    master: str = ""
+    kubeconfig: str = ""
     state_dir: str = "/var/lib/edgemesh"
     run_dir: str = "/run/edgemesh"
 
@@ -88,6 +90,16 @@ class Config(Struct, frozen=True, kw_only=True):
     def relay_addresses(self) -> tuple[Address, ...]:
         """All relays' addresses, in the file's order."""
         return tuple(address for relay in self.relays for address in relay.addresses)
+
+    @property
+    def api(self) -> tuple[str, str] | None:
+        """The kubeconfig to use and the URL to use in place of its own, one of the two perhaps empty; None for no API.
+
+        The file named, else the one that joining left.
+        """
+        joined = os.path.join(self.state_dir, "node.kubeconfig")
+        found = self.kubeconfig or (joined if os.path.exists(joined) else "")
+        return (found, self.master) if found or self.master else None
 
     @property
     def snapshot_file(self) -> str:
@@ -178,6 +190,8 @@ def _config(name: str, read: AgentFile) -> Config:
         service_range=common.service_cidr,
         pod_range=common.pod_cidr,
         mesh_range=common.mesh_cidr,
+        master=read.kube_api_config.master,
+        kubeconfig=read.kube_api_config.kube_config,
         state_dir=common.state_dir,
         run_dir=common.run_dir,
     )
@@ -208,6 +222,9 @@ def _faults(read: AgentFile) -> Iterator[Fault]:
     if not re.fullmatch(rf"{_LABEL}(\.{_LABEL})*\.?", common.cluster_domain.lower()):
         at = ("commonConfig", "clusterDomain")
         yield Fault(at, f"{common.cluster_domain!r} is not a domain", "such as cluster.local")
+    if (kubeconfig := read.kube_api_config.kube_config) and not os.path.isabs(kubeconfig):
+        at = ("kubeAPIConfig", "kubeConfig")
+        yield Fault(at, f"{kubeconfig!r} is not an absolute path", "a path that begins with '/'")
     for i, node in enumerate(tunnel.relay_nodes):
         for j, text in enumerate(node.advertise_address):
             if not _is_address(split_host_port(text, 1)[0]):

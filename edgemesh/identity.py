@@ -14,10 +14,12 @@ import os
 import secrets
 import stat
 from collections.abc import Callable, Sequence
+from ipaddress import ip_address, ip_network
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from msgspec import Struct
 
+from edgemesh.config import Config
 from sync.resources.kinds import MeshNode
 
 KEY_SIZE = 32
@@ -103,6 +105,16 @@ def _kept(path: str, make: Callable[[], bytes]) -> bytes:
                 os.link(draft, path)
         finally:
             os.unlink(draft)
+
+
+def lan_addresses(config: Config) -> list[str]:
+    """This node's IPv4 addresses inside its own network. Raises LinkError."""
+    from tunnel.links import Links
+
+    ranges = [ip_network(text) for text in (config.service_range, config.pod_range, config.mesh_range)]
+    with contextlib.closing(Links()) as links:
+        found = [text for text in links.lan_addresses() if ":" not in text]
+    return [text for text in found if not any(ip_address(text) in network for network in ranges)]
 
 
 def print_meshnode(

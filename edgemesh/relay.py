@@ -1,16 +1,19 @@
-"""The role `edgemesh relay`: a relay that admits the nodes whose MeshNode is in a directory, and no others.
+"""The role `edgemesh relay`: a relay that admits the nodes whose MeshNode is known, and no others.
 
-The directory is read before the relay listens, so that no node is refused for having come too early. Keys follow the
-files as they change: a node whose MeshNode goes is cut off at once.
+MeshNodes are a directory's, or an API's with their proofs. They are read before the relay listens, so that no node is
+refused for having come too early; of an API's there is a copy in the state directory, so that a relay that is started
+without it admits those it knew. Keys follow: a node whose MeshNode goes, or is revoked, is cut off at once.
 """
 
 from __future__ import annotations
 
 import base64
 import logging
+import os
 import signal
 from contextlib import closing
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import trio
 
@@ -19,22 +22,29 @@ from sync.resources.kinds import Key, MeshNode
 from tunnel.endpoint import Address
 from tunnel.relay.forward import Relay
 
+if TYPE_CHECKING:
+    from edgemesh.cluster import Location
+
 log = logging.getLogger("edgemesh.relay")
 
 
-async def run(listen: Address, directory: Path) -> None:
-    """Relay until SIGTERM or SIGINT; raises tunnel.relay.forward.RelayError when the address can't be had."""
-    with (
-        closing(Manifests(directory)) as manifests,
-        trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals,
-    ):
-        relay = Relay()
-        admission = Admission(relay)
-        admission.take(await anext(manifests))
+async def run(listen: Address, source: Path | Location) -> None:
+    """Relay until SIGTERM or SIGINT; `source` is a directory of manifests, or where an API is.
+
+    Raises tunnel.relay.forward.RelayError when the address can't be had.
+    """
+    relay = Relay()
+    admission = Admission(relay)
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async with trio.open_nursery() as nursery:
+            if isinstance(source, Path):
+                await nursery.start(_follow_manifests, source, admission)
+                where = str(source)
+            else:
+                await nursery.start(_follow_api, source, admission)
+                where = f"the API of {source.kubeconfig}"
             bound = await nursery.start(_relay, relay, listen)
-            log.info("relaying on %s:%d for the nodes in %s", bound.host, bound.port, directory)
-            nursery.start_soon(_follow, manifests, admission)
+            log.info("relaying on %s:%d for the nodes in %s", bound.host, bound.port, where)
             await anext(signals)
             nursery.cancel_scope.cancel()
 
@@ -43,9 +53,41 @@ async def _relay(relay: Relay, listen: Address, task_status: trio.TaskStatus[Add
     await relay.run(listen, task_status=task_status)
 
 
-async def _follow(manifests: Manifests, admission: Admission) -> None:
-    async for changes in manifests:
+async def _follow_manifests(directory: Path, admission: Admission, task_status: trio.TaskStatus[None]) -> None:
+    with closing(Manifests(directory)) as manifests:
+        admission.take(await anext(manifests))
+        task_status.started()
+        async for changes in manifests:
+            admission.take(changes)
+
+
+async def _follow_api(location: Location, admission: Admission, task_status: trio.TaskStatus[None]) -> None:
+    from edgemesh.cluster import RELAY, Cluster
+    from edgemesh.saver import Saver
+    from edgemesh.snapshot_file import SnapshotFile, encode
+
+    file = SnapshotFile(os.path.join(location.state_dir, "relay.snapshot"))
+    known = file.load("")
+    cluster = Cluster(location, known.snapshot.objects.values(), known.serials, followed=RELAY)
+    saver = Saver(file, lambda: encode(known.snapshot, {}, "", cluster.serials))
+    admission.take(Changes([*known.snapshot.objects.values()], []))
+    ready = trio.Event()
+    if known.snapshot.objects:
+        ready.set()
+
+    def take(changes: Changes) -> None:
+        version = known.snapshot.version
+        known.snapshot.apply(*changes)
+        if known.snapshot.version != version:
+            saver.changed()
         admission.take(changes)
+        ready.set()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(saver.run)
+        nursery.start_soon(cluster.run, take)
+        await ready.wait()
+        task_status.started()
 
 
 class Admission:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from dns.client import ResolverClient
 from dns.control import Status as Resolver
@@ -13,11 +15,23 @@ from edgemesh.devices import Devices
 from edgemesh.plan.planner import Planner
 from edgemesh.rules import Rules
 from edgemesh.snapshot_file import SnapshotFile
-from sync.client.manifests import Manifests
 from tunnel.mesh import Mesh
 from tunnel.peer import PathKind, PeerPath
 
 NO_PROOF = "from manifests, without proof: the directory's owner is the authority"
+PROVEN = "from an API; each node's key is proven by the certificate it got when it joined"
+
+SHOWN = 50
+"""Problems of the source that are listed, at most."""
+
+
+class Source(NamedTuple):
+    """Where objects come from, who answers for nodes' keys, what is wrong there, and how it stands if it is an API."""
+
+    text: str
+    identity: str
+    problems: Sequence[str] = ()
+    api: status.ApiStatus | None = None
 
 
 @dataclass(frozen=True)
@@ -34,7 +48,7 @@ class Report:
     devices: Devices
     file: SnapshotFile
     loaded: str
-    manifests: Manifests | None
+    source: Callable[[], Source]
     since: float = field(default_factory=time.time)
 
     async def compose(self) -> status.Status:
@@ -44,19 +58,21 @@ class Report:
         rules = self.rules.status()
         paths = self.mesh.paths() if config.tunnel else []
         broken = self._broken(resolver)
+        source = self.source()
         return status.Status(
             node=config.node_name,
             healthy=not broken,
             since=self.since,
             mesh_address=mesh.addresses.get(config.node_name, ""),
             pod_range=", ".join(mesh.pod_ranges),
-            identity=NO_PROOF,
+            identity=source.identity,
             peers=tuple(map(_peer, paths)),
             services=status.ServiceStatus(rules.services, rules.backends, rules.error or ""),
             resolver=_resolver(resolver),
             engine=status.EngineStatus(self.mesh.connected, self.listen_port, self.mesh.buffers),
-            source=f"manifests in {self.manifests.directory}" if self.manifests else "the snapshot alone",
-            problems=(*broken, *self._wrong(resolver, paths)),
+            source=source.text,
+            api=source.api,
+            problems=(*broken, *self._wrong(source, resolver, paths)),
             notices=tuple(map(str, self.notices)),
         )
 
@@ -72,12 +88,15 @@ class Report:
             found.append(f"the resolver does not answer on {config.resolver_socket}: start it, edgemesh resolver")
         return list(filter(None, found))
 
-    def _wrong(self, resolver: Resolver | None, paths: list[PeerPath]) -> list[str]:
+    def _wrong(self, source: Source, resolver: Resolver | None, paths: list[PeerPath]) -> list[str]:
         """What an operator should mend, while this node does its work."""
-        manifests = self.manifests.problems.values() if self.manifests else ()
+        away = f": {source.api.reason}; what was known is served" if source.api and not source.api.reachable else ""
+        more = len(source.problems) - SHOWN
         found = [
+            f"{source.text} is not followed{away}" if away else "",
+            *source.problems[:SHOWN],
+            f"and {more} more objects that can't be used" if more > 0 else "",
             *(f"no path to {path.name}: {path.reason}" for path in paths if path.kind is PathKind.NONE),
-            *(f"manifest {problem}" for problems in manifests for problem in problems),
             *map(str, self.planner.problems),
             self.loaded,
             self.file.trouble,

@@ -29,6 +29,8 @@ class Snapshot:
 
     def __init__(self) -> None:
         self.objects: dict[Key, Resource] = {}
+        self.version = 0
+        """Rises with each object that changes."""
         self.nodes: dict[str, Node] = {}
         self.mesh_nodes: dict[str, MeshNode] = {}
         self.services: dict[Key, Service] = {}
@@ -41,12 +43,14 @@ class Snapshot:
         affected = Affected(set(), set())
         for key in gone:
             if (old := self.objects.pop(key, None)) is not None:
+                self.version += 1
                 self._remove(old, affected)
         for new in changed:
             key = new.key
             old = self.objects.get(key)
             if old == new:
                 continue
+            self.version += 1
             if old is not None:
                 self._remove(old, affected)
             self.objects[key] = new

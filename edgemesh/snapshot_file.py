@@ -14,6 +14,7 @@ import os
 import struct
 from collections.abc import Mapping
 from hashlib import blake2b
+from types import MappingProxyType
 from typing import NamedTuple
 
 import msgspec
@@ -36,21 +37,28 @@ class _Body(msgspec.Struct, array_like=True):
     service_range: str
     objects: list[Resource]
     files: dict[str, tuple[Stamp, list[int]]]
+    serials: dict[str, int] = {}
 
 
 class Loaded(NamedTuple):
-    """What was on disk, empty where nothing (usable) was; `message` says why where the file had to be moved aside."""
+    """What was on disk, empty where nothing (usable) was; `message` says why where the file had to be moved aside.
+
+    `serials` are the highest of nodes' proofs that were ever accepted.
+    """
 
     snapshot: Snapshot
     files: dict[str, FileState]
     message: str = ""
+    serials: Mapping[str, int] = MappingProxyType({})
 
 
 class SnapshotError(Exception):
     """The bytes are no snapshot; the message says why."""
 
 
-def encode(snapshot: Snapshot, files: Mapping[str, FileState], service_range: str) -> bytes:
+def encode(
+    snapshot: Snapshot, files: Mapping[str, FileState], service_range: str, serials: Mapping[str, int] | None = None
+) -> bytes:
     """The file's content. Objects that only files hold (of two of one name the second) are not kept."""
     objects = list(snapshot.objects.values())
     index = {key: i for i, key in enumerate(snapshot.objects)}
@@ -58,11 +66,11 @@ def encode(snapshot: Snapshot, files: Mapping[str, FileState], service_range: st
     for name, state in files.items():
         held = [index[item.key] for item in state.objects if snapshot.objects.get(item.key) == item]
         states[name] = (state.stamp if len(held) == len(state.objects) else UNREAD, held)
-    body = msgspec.msgpack.encode(_Body(service_range, objects, states))
+    body = msgspec.msgpack.encode(_Body(service_range, objects, states, dict(serials or {})))
     return _HEADER.pack(_MAGIC, VERSION, len(body), blake2b(body, digest_size=_DIGEST).digest()) + body
 
 
-def decode(data: bytes, service_range: str) -> tuple[Snapshot, dict[str, FileState]]:
+def decode(data: bytes, service_range: str) -> Loaded:
     """Read a file's content. Raises SnapshotError.
 
     Manifests that were checked against another service range are to be read again.
@@ -89,7 +97,7 @@ def decode(data: bytes, service_range: str) -> tuple[Snapshot, dict[str, FileSta
         raise SnapshotError(f"it can't be understood ({error})") from None
     snapshot = Snapshot()
     snapshot.apply(read.objects)
-    return snapshot, files
+    return Loaded(snapshot, files, serials=read.serials)
 
 
 class SnapshotFile:
@@ -113,7 +121,7 @@ class SnapshotFile:
         except OSError as error:
             return Loaded(Snapshot(), {}, self._say(f"{self.path} can't be read: {error.strerror}"))
         try:
-            return Loaded(*decode(data, service_range))
+            return decode(data, service_range)
         except SnapshotError as error:
             aside = f"{self.path}.bad"
             try:

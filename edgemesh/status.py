@@ -71,6 +71,15 @@ class EngineStatus(msgspec.Struct, frozen=True):
     buffers: tuple[int, int] = (0, 0)
 
 
+class ApiStatus(msgspec.Struct, frozen=True):
+    """The API that objects come from; `since` (Unix seconds) it is reachable or not, and if not why."""
+
+    server: str
+    reachable: bool
+    since: float
+    reason: str = ""
+
+
 class Status(msgspec.Struct, frozen=True):
     """The whole of it. `problems` are what an operator should mend, `notices` what he may want to know."""
 
@@ -88,6 +97,7 @@ class Status(msgspec.Struct, frozen=True):
     problems: tuple[str, ...] = ()
     notices: tuple[str, ...] = ()
     version: int = VERSION
+    api: ApiStatus | None = None
 
 
 def encode(status: Status) -> bytes:
@@ -165,12 +175,21 @@ def show(status: Status, now: float) -> None:
     console.print(
         f"engine: port {engine.listen_port}, buffers {buffers}" if engine.connected else "engine: no answer from it"
     )
-    console.print(f"objects: {status.source}")
+    console.print(f"objects: {status.source}{_reached(status.api, now)}")
     console.print(f"identity: {status.identity}")
     for problem in status.problems:
         say("problem:", "red", f" {problem}")
     for notice in status.notices:
         say("notice:", "yellow", f" {notice}")
+
+
+def _reached(api: ApiStatus | None, now: float) -> str:
+    """How the API stands, after its name."""
+    if api is None:
+        return ""
+    if api.reachable:
+        return f", followed for {age(now - api.since)}"
+    return f", not followed for {age(now - api.since)} ({api.reason}): what was known is served"
 
 
 def age(seconds: float) -> str:

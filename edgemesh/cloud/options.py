@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import argparse
+import ipaddress
+import re
 import socket
 from collections.abc import Sequence
 from pathlib import Path
 
 from msgspec import Struct
 
+from edgemesh import token
 from edgemesh.join.messages import Cluster
 from sync.controllers.nodes import GRACE
+from sync.resources.validate import split_host_port
 from tunnel.endpoint import Address
 
 STATE_DIR = Path("/var/lib/edgemesh-cloud")
 API_PORT = 6443
 JOIN_PORT = 10002
+
+
+class OptionError(Exception):
+    """An option can't be used; the message names it and says what would be right."""
 
 
 class Options(Struct, frozen=True, kw_only=True):
@@ -75,3 +84,77 @@ def names(options: Options, first_service_address: str) -> Sequence[str]:
 def bracketed(host: str) -> str:
     """A host as it stands in a URL."""
     return f"[{host}]" if ":" in host else host
+
+
+def read(words: argparse.Namespace) -> Options:
+    """From the command line. Raises OptionError."""
+    for name in ("service_range", "pod_range", "mesh_range"):
+        _network(_option(name), getattr(words, name))
+    ranges = [(name, ipaddress.ip_network(getattr(words, name))) for name in ("service_range", "pod_range", "mesh_range")]
+    for at, (name, network) in enumerate(ranges):
+        for other, taken in ranges[:at]:
+            if network.overlaps(taken):
+                raise OptionError(f"{_option(name)} {network} overlaps {_option(other)} {taken}: choose another")
+    if (words.ca_cert is None) != (words.ca_key is None):
+        raise OptionError("--ca-cert and --ca-key belong together")
+    if not words.kubeconfig and words.ca_cert:
+        raise OptionError("--ca-cert is for a cluster that is there: name its --kubeconfig, too")
+    return Options(
+        state_dir=words.state_dir,
+        listen=_address("--listen", words.listen, API_PORT),
+        join_listen=_address("--join-listen", words.join_listen, JOIN_PORT),
+        advertise=tuple(_host("--advertise", text) for text in words.advertise),
+        relays=tuple(_relay(text) for text in words.relay),
+        service_range=words.service_range,
+        pod_range=words.pod_range,
+        mesh_range=words.mesh_range,
+        cluster_domain=words.cluster_domain,
+        kubeconfig=words.kubeconfig,
+        authority=(words.ca_cert, words.ca_key) if words.ca_cert else None,
+        node_grace=_seconds("--node-grace", words.node_grace),
+        renewal_grace=_seconds("--renewal-grace", words.renewal_grace),
+    )
+
+
+def _option(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def _network(option: str, text: str) -> None:
+    try:
+        found = ipaddress.ip_network(text)
+    except ValueError as error:
+        raise OptionError(f"{option} {text}: {error}: a range such as 10.244.0.0/16") from None
+    if found.version != 4 or found.prefixlen > 24:
+        raise OptionError(f"{option} {text}: an IPv4 range of /24 or larger, such as 10.244.0.0/16")
+
+
+def _address(option: str, text: str, port: int) -> Address:
+    host, found = split_host_port(text, port)
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        raise OptionError(f"{option} {text}: an address and a port, such as 0.0.0.0:{port}") from None
+    return Address(host, found)
+
+
+def _host(option: str, text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9]([-A-Za-z0-9.]*[A-Za-z0-9])?", text):
+        try:
+            ipaddress.ip_address(text)
+        except ValueError:
+            raise OptionError(f"{option} {text}: a host's name or an address, without port") from None
+    return text
+
+
+def _relay(text: str) -> str:
+    host, port = split_host_port(text, 20006)
+    _host("--relay", host)
+    return f"{bracketed(host)}:{port}"
+
+
+def _seconds(option: str, text: str) -> float:
+    try:
+        return token.duration(text).total_seconds()
+    except token.TokenError as error:
+        raise OptionError(f"{option}: {error}") from None

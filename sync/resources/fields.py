@@ -16,6 +16,7 @@ UNUSED: dict[type, frozenset[str]] = {
             "ownerReferences resourceVersion selfLink uid",
         ),
         (kinds.Namespace, "spec status"),
+        (kinds.ConfigMap, "binaryData immutable"),
         (kinds.Service, "status"),
         (
             kinds.ServiceSpec,

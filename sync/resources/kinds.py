@@ -327,9 +327,15 @@ class DestinationRule(Object, frozen=True, tag="DestinationRule"):
     spec: DestinationRuleSpec = DestinationRuleSpec()
 
 
-Resource = Namespace | Service | EndpointSlice | Pod | Node | MeshNode | DestinationRule
+class ConfigMap(Object, frozen=True, tag="ConfigMap"):
+    """Settings as text, by name."""
+
+    data: dict[str, str] = {}
+
+
+Resource = Namespace | Service | EndpointSlice | Pod | Node | MeshNode | DestinationRule | ConfigMap
 
 KINDS: dict[str, type[Resource]] = {
-    kind.__name__: kind for kind in (Namespace, Service, EndpointSlice, Pod, Node, MeshNode, DestinationRule)
+    kind.__name__: kind for kind in (Namespace, Service, EndpointSlice, Pod, Node, MeshNode, DestinationRule, ConfigMap)
 }
 """All kinds, by name."""

@@ -164,7 +164,7 @@ async def test_endpoints_behind_no_path_are_left_out_after_a_while(
 
 
 def test_an_agent_needs_something_to_know(config: Config) -> None:
-    with pytest.raises(AgentError, match="say where the objects are, with --manifests DIR"):
+    with pytest.raises(AgentError, match="say where the objects are: 'edgemesh join', .*--manifests DIR"):
         Agent(config, [], identity(), None)
 
 

@@ -65,12 +65,12 @@ def test_edgemeshs_file_is_used_where_it_has_the_setting(path: Path) -> None:
         filter_mode=FilterMode.DOES_NOT_EXIST,
         relay_port=20007,
         relays=config.relays,
+        master="https://127.0.0.1:6443",
     )
     assert config.relay_addresses == (Address("198.51.100.10", 20007), Address("203.0.113.1", 4500))
     assert config.relays[0].name == "cloud"
     assert config.dns_listen == Address("169.254.96.17", 5353)
     assert [(notice.line, notice.field) for notice in notices] == [
-        (4, "kubeAPIConfig.master"),
         (5, "kubeAPIConfig.qps"),
         (6, "kubeAPIConfig.metaServer"),
         (15, "modules.edgeDNS.cacheDNS"),
@@ -80,13 +80,13 @@ def test_edgemeshs_file_is_used_where_it_has_the_setting(path: Path) -> None:
         (32, "modules.edgeCNI.enable"),
         (33, "modules.edgeCNI.meshCIDRConfig"),
     ]
-    assert str(notices[0]).startswith(f"{path}:4: kubeAPIConfig.master has no effect: objects come from")
+    assert str(notices[0]).startswith(f"{path}:5: kubeAPIConfig.qps has no effect: objects are watched")
 
 
 def test_every_field_of_edgemesh_is_known(path: Path) -> None:
     """All of EdgeMesh 1.17's, as its documentation has them."""
     fields = {
-        "kubeAPIConfig": "master contentType qps burst kubeConfig mode metaServer deleteKubeConfig",
+        "kubeAPIConfig": "contentType qps burst mode metaServer deleteKubeConfig",
         "commonConfig": "pprofConfig",
         "edgeDNS": "kubeAPIConfig listenInterface cacheDNS",
         "edgeProxy": "listenInterface socks5Proxy loadBalancer",
