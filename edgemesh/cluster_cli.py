@@ -59,13 +59,15 @@ def _add_cloud(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         action="append",
         default=[],
         metavar="HOST",
-        help="where nodes reach this machine, name or address; repeatable, the first is told (default: the host's name)",
+        help="where nodes reach this machine; repeatable, the first is told them (default: the host's name)",
     )
     cloud.add_argument(
         "--relay", action="append", default=[], metavar="HOST:PORT", help="a relay that nodes are told of; repeatable"
     )
     cloud.add_argument("--service-range", default="10.96.0.0/12", metavar="CIDR", help="default %(default)s")
-    cloud.add_argument("--pod-range", default="10.244.0.0/16", metavar="CIDR", help="a /24 a node (default %(default)s)")
+    cloud.add_argument(
+        "--pod-range", default="10.244.0.0/16", metavar="CIDR", help="a /24 a node (default %(default)s)"
+    )
     cloud.add_argument("--mesh-range", default="10.222.0.0/16", metavar="CIDR", help="default %(default)s")
     cloud.add_argument("--cluster-domain", default="cluster.local", metavar="NAME", help="default %(default)s")
     cloud.add_argument("--node-grace", default="40s", metavar="TIME", help="until a silent node is lost: %(default)s")
@@ -78,7 +80,10 @@ def _add_cloud(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     there = cloud.add_argument_group("beside a cluster that is there: as its signer and controller, without an API")
     there.add_argument("--kubeconfig", type=Path, metavar="FILE", help="the cluster's, with the rights of deploy/rbac")
     there.add_argument(
-        "--ca-cert", type=Path, metavar="FILE", help="the CA whose clients the cluster's API believes (--client-ca-file)"
+        "--ca-cert",
+        type=Path,
+        metavar="FILE",
+        help="the CA whose clients the cluster's API believes (--client-ca-file)",
     )
     there.add_argument("--ca-key", type=Path, metavar="FILE", help="its key")
     cloud.set_defaults(run=_cloud)

@@ -8,6 +8,6 @@ real cluster. If one of them fails, the process ends and says why.
 
 Files in reading order: options; state (keys and certificates on disk); setup (objects that must be there: crds/),
 work (keys to be looked at, with retries), endpoints (EndpointSlices), nodes (ranges, addresses, readiness), rights (a
-Role a node on a real cluster), housekeeping (the revoked, tokens that ended), controllers (all of them), thread, joining (the
-HTTPS endpoint), role (the two threads).
+Role a node on a real cluster), housekeeping (the revoked, tokens that ended), controllers (all of them); thread,
+joining (the HTTPS endpoint), role (the two threads).
 """

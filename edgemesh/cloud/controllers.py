@@ -1,9 +1,9 @@
 """All controllers: one view of the objects, and each told of what touches it. Clients of the API, on trio.
 
-    API ─► ApiObjects ─► Snapshot ─┬─ Endpoints     EndpointSlices        (embedded API)
-                                   ├─ Addresses     ranges, mesh addresses
-            leases ────────────────┼─ Heartbeats    Ready or not          (embedded API)
-            records, tokens ───────┴─ Housekeeping  the revoked, rights, clones
+API ─► ApiObjects ─► Snapshot ─┬─ Endpoints     EndpointSlices        (embedded API)
+                               ├─ Addresses     ranges, mesh addresses
+        leases ────────────────┼─ Heartbeats    Ready or not          (embedded API)
+        records, tokens ───────┴─ Housekeeping  the revoked, rights, clones
 """
 
 from __future__ import annotations
@@ -34,9 +34,7 @@ ENDPOINTS = (Followed(Service, "services"), Followed(Pod, "pods"), Followed(Endp
 log = logging.getLogger("edgemesh.cloud")
 
 
-async def run(
-    api: Api, options: Options, state: State, api_server: str, cut: Callable[[frozenset[int]], None]
-) -> None:
+async def run(api: Api, options: Options, state: State, api_server: str, cut: Callable[[frozenset[int]], None]) -> None:
     """Until cancelled. `api_server` is the URL for nodes; `cut` gets the serials of all revoked certificates."""
     await _set_up(api, options, state, api_server)
     snapshot = Snapshot()

@@ -90,7 +90,9 @@ def read(words: argparse.Namespace) -> Options:
     """From the command line. Raises OptionError."""
     for name in ("service_range", "pod_range", "mesh_range"):
         _network(_option(name), getattr(words, name))
-    ranges = [(name, ipaddress.ip_network(getattr(words, name))) for name in ("service_range", "pod_range", "mesh_range")]
+    ranges = [
+        (name, ipaddress.ip_network(getattr(words, name))) for name in ("service_range", "pod_range", "mesh_range")
+    ]
     for at, (name, network) in enumerate(ranges):
         for other, taken in ranges[:at]:
             if network.overlaps(taken):

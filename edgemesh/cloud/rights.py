@@ -86,4 +86,3 @@ PLURALS = {
     "Role": "roles",
 }
 """In the order in which they are taken away."""
-

@@ -138,7 +138,9 @@ def load(options: Options, now: datetime) -> State:
             files.replace(state.ca, signer.pem, 0o644)
     except OSError as error:
         do = "run as root, or name another with --state-dir" if isinstance(error, PermissionError) else "see there"
-        raise StateError(f"{error.filename or folder}: {error.strerror}: the cloud's state is kept there: {do}") from None
+        raise StateError(
+            f"{error.filename or folder}: {error.strerror}: the cloud's state is kept there: {do}"
+        ) from None
     except AuthorityError as error:
         raise StateError(str(error)) from None
     return state

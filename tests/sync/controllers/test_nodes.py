@@ -38,7 +38,7 @@ def mesh_node(name: str, address: str = "") -> MeshNode:
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 20)), max_size=20))
 def test_no_two_nodes_share_a_range_and_what_is_given_stays(wanted: list[tuple[bool, int]]) -> None:
-    held = {}
+    held: dict[str, str] = {}
     for number, (has, which) in enumerate(wanted):
         held[f"n{number:02}"] = f"10.244.{which}.0/24" if has and f"10.244.{which}.0/24" not in held.values() else ""
     found = ranges((node(name, cidr) for name, cidr in held.items()), "10.244.0.0/20")
