@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import ssl
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -18,8 +17,6 @@ WITHIN = 10.0
 """Seconds that a request may take to come."""
 MAX_REQUESTS = 64
 """Answered at a time; more wait."""
-
-log = logging.getLogger("edgemesh.cloud")
 
 Handle = Callable[[str, str, bytes, str], Awaitable[Answer]]
 
@@ -44,7 +41,6 @@ class Joining:
         site = web.TCPSite(self._runner, listen.host, listen.port, ssl_context=self._tls, shutdown_timeout=1.0)
         await site.start()
         port: int = self._runner.addresses[0][1]
-        log.info("nodes join at https://%s:%d", listen.host, port)
         return port
 
     def reload(self, certificate: Path, key: Path) -> None:

@@ -116,9 +116,9 @@ class Heartbeats:
             renewals = [when for when in (own.get(name), kubelets.get(name)) if when is not None]
             found = readiness(max(renewals, default=None), now, self._grace)
             before = _ready(node)
-            if before.get("status") == found.status and (found.status == "True") == (before.get("reason") != LOST):
-                continue
-            await self._write(name, found, before, now)
+            lives, was_lost = found.status == "True", before.get("reason") == LOST
+            if not before or lives == was_lost:  # what a kubelet says of a node that lives stays
+                await self._write(name, found, before, now)
 
     async def _renewals(self, namespace: str) -> Mapping[str, float]:
         leases = (await self._api.list(resource_path("coordination.k8s.io", "v1", "leases", namespace))).get("items")

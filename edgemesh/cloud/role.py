@@ -12,7 +12,7 @@ import signal
 import ssl
 import time
 from collections.abc import Awaitable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edgemesh.authority import utc
 from edgemesh.cloud import controllers, state
@@ -21,12 +21,13 @@ from edgemesh.cloud.options import Options, names
 from edgemesh.cloud.state import State, StateError
 from edgemesh.cloud.thread import TrioThread
 from edgemesh.join.endpoint import Answer, Endpoint
-from sync.api.server import Options as ServerOptions
-from sync.api.server import Server
 from sync.client import kubeconfig
 from sync.client.connection import Api
 from sync.client.kubeconfig import KubeconfigError
 from sync.store import StoreFault
+
+if TYPE_CHECKING:
+    from sync.api.server import Server
 
 CERTIFICATES_EVERY = 6 * 3600.0
 """Seconds between looks at the age of certificates."""
@@ -98,8 +99,10 @@ class Cloud:
         if options.kubeconfig:
             self._api_server = kubeconfig.load(options.kubeconfig).server
             return
-        server = Server(
-            ServerOptions(
+        from sync.api import server as api  # beside a cluster that is there it is not needed
+
+        server = api.Server(
+            api.Options(
                 host=options.listen.host,
                 port=options.listen.port,
                 certificate=here.certificate,
