@@ -148,9 +148,9 @@ def _update_service(obj: Json, old: Json, now: str) -> None:
             if spec.get(name) == before.get(name):
                 spec.pop(name, None)
         obj["status"] = {**obj["status"], "loadBalancer": {}}
-    if externally_accessible(before) and not externally_accessible(spec):
-        if spec.get("externalTrafficPolicy") == before.get("externalTrafficPolicy"):
-            spec.pop("externalTrafficPolicy", None)
+    inward = externally_accessible(before) and not externally_accessible(spec)
+    if inward and spec.get("externalTrafficPolicy") == before.get("externalTrafficPolicy"):
+        spec.pop("externalTrafficPolicy", None)
 
 
 def _one_address(spec: Json, before: Json) -> None:
