@@ -119,9 +119,7 @@ def _resource(version: str, plural: str, below: tuple[str, ...], listed: list[Js
     entry = entries[plural]
     group, _, number = version.rpartition("/")
     wanted = {"group": group, "kind": entry["kind"], "version": number}
-    definition = next(
-        name for name, each in known.items() if wanted in each.get("x-kubernetes-group-version-kind", ())
-    )
+    definition = next(name for name, each in known.items() if wanted in each.get("x-kubernetes-group-version-kind", ()))
     return {
         "group": group,
         "version": number,
@@ -161,7 +159,12 @@ def _cut(document: Json, served: Mapping[str, Json]) -> Json:
     known = document["components"]["schemas"]
     kept = _reachable(known, {each["definition"] for each in served.values()} | set(_references(paths)))
     schemas = {name: schema for name, schema in known.items() if name in kept}
-    return {"openapi": document["openapi"], "info": document["info"], "paths": paths, "components": {"schemas": schemas}}
+    return {
+        "openapi": document["openapi"],
+        "info": document["info"],
+        "paths": paths,
+        "components": {"schemas": schemas},
+    }
 
 
 def _json_only(value: Any) -> Any:

@@ -122,8 +122,7 @@ class Allocator:
         except ValueError:
             return ""  # validation says it better
         if address not in self._range:
-            text = f"the provided IP ({asked}) is not in the valid range."
-            return f"{text} The range of valid IPs is {self._range}"
+            return "the provided network does not match the current range"
         return "provided IP is already allocated" if str(address) in taken else ""
 
     def _ports(self, spec: dict[str, Any], before: dict[str, Any], key: Key, taken: set[int]) -> Iterator[Cause]:

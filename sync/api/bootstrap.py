@@ -45,9 +45,11 @@ def _service(address: str, port: int) -> dict[str, Any]:
 
 def _slices(advertise: str, port: int) -> Iterator[dict[str, Any]]:
     try:
-        version = ipaddress.ip_address(advertise).version
+        address = ipaddress.ip_address(advertise)
     except ValueError:
         return
+    if address.is_loopback or address.is_link_local or address.is_multicast or address.is_unspecified:
+        return  # nobody else reaches it there
     yield {
         "apiVersion": "discovery.k8s.io/v1",
         "kind": "EndpointSlice",
@@ -56,7 +58,7 @@ def _slices(advertise: str, port: int) -> Iterator[dict[str, Any]]:
             "namespace": "default",
             "labels": {"kubernetes.io/service-name": SERVICE, **_SKIPS},
         },
-        "addressType": f"IPv{version}",
+        "addressType": f"IPv{address.version}",
         "endpoints": [{"addresses": [advertise], "conditions": {"ready": True}}],
         "ports": [{"name": "https", "port": port, "protocol": "TCP"}],
     }

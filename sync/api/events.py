@@ -5,6 +5,7 @@ The names are those of Kubernetes' conversion (pkg/apis/events/v1/conversion.go)
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 _NEW_NAMES = {
@@ -20,11 +21,11 @@ _NEW_NAMES = {
 _CORE_NAMES = {new: core for core, new in _NEW_NAMES.items()}
 
 
-def to_core(event: dict[str, Any]) -> dict[str, Any]:
+def to_core(event: Mapping[str, Any]) -> dict[str, Any]:
     """An event of events.k8s.io/v1 as it is stored."""
     return {_CORE_NAMES.get(name, name): value for name, value in event.items()} | {"apiVersion": "v1"}
 
 
-def to_new(event: dict[str, Any]) -> dict[str, Any]:
+def to_new(event: Mapping[str, Any]) -> dict[str, Any]:
     """A stored event as events.k8s.io/v1 shows it."""
     return {_NEW_NAMES.get(name, name): value for name, value in event.items()} | {"apiVersion": "events.k8s.io/v1"}

@@ -21,7 +21,7 @@ class Step(NamedTuple):
     """One step: a field, an index, all of them, or those that a field's value picks."""
 
     field: str = ""
-    index: int | None = None
+    place: int | None = None
     every: bool = False
     where: tuple[str, ...] = ()
     equal: bool = True
@@ -65,7 +65,7 @@ def find(value: Any, path: str) -> list[Any]:
 def _bracket(text: str) -> Step:
     if text == "*":
         return Step(every=True)
-    return Step(field=text[1:-1]) if text[0] in "'\"" else Step(index=int(text))
+    return Step(field=text[1:-1]) if text[0] in "'\"" else Step(place=int(text))
 
 
 def _below(value: Any, step: Step) -> list[Any]:
@@ -73,9 +73,9 @@ def _below(value: Any, step: Step) -> list[Any]:
         return list(value.values()) if isinstance(value, dict) else list(value) if isinstance(value, list) else []
     if step.where:
         return [each for each in value if _picked(each, step)] if isinstance(value, list) else []
-    if step.index is not None:
-        fits = isinstance(value, list) and -len(value) <= step.index < len(value)
-        return [value[step.index]] if fits else []
+    if step.place is not None:
+        fits = isinstance(value, list) and -len(value) <= step.place < len(value)
+        return [value[step.place]] if fits else []
     return [value[step.field]] if isinstance(value, dict) and step.field in value else []
 
 

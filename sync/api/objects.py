@@ -140,7 +140,7 @@ class Objects:
             if old is None and not (create and not subresource):
                 raise status.not_found(type.group_resource, name)
             new = compute(deepcopy(old))
-            _same_name(_metadata(new), namespace, name)
+            same_name(new, namespace, name)
             if old is None:
                 made = self._prepare(type, namespace, new, write, guard, applied=applied)
                 done = Written(made, created=True)
@@ -360,7 +360,9 @@ def _same_namespace(metadata: dict[str, Any], namespace: str) -> None:
         raise status.bad_request(text)
 
 
-def _same_name(metadata: dict[str, Any], namespace: str, name: str) -> None:
+def same_name(obj: dict[str, Any], namespace: str, name: str) -> None:
+    """An object is the one that the path names; what it leaves out is taken from there. Raises ApiError 400."""
+    metadata = _metadata(obj)
     said = metadata.setdefault("name", name) or name
     metadata["name"] = said
     if said != name:

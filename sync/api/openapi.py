@@ -120,8 +120,8 @@ def _custom(types: Iterable[ResourceType]) -> Json:
             root += "namespaces/{namespace}/"
             across = like["leases"]
             paths[f"/{_path(each.group, each.version)}/{each.plural}"] = _renamed(across, each, name, "", cluster=False)
-        for key, item in (("namespaces/{namespace}/leases", ""), ("namespaces/{namespace}/leases/{name}", "/{name}")):
-            paths[f"{root}{each.plural}{item}"] = _renamed(like[key], each, name, "", cluster=not each.namespaced)
+        for key, end in (("namespaces/{namespace}/leases", ""), ("namespaces/{namespace}/leases/{name}", "/{name}")):
+            paths[f"{root}{each.plural}{end}"] = _renamed(like[key], each, name, "", cluster=not each.namespaced)
         for sub in each.served_subresources:
             item = _renamed(like["namespaces/{namespace}/leases/{name}"], each, name, sub.name, not each.namespaced)
             paths[f"{root}{each.plural}/{{name}}/{sub.name}"] = _verbs(item, sub)

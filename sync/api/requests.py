@@ -12,7 +12,7 @@ from sync.api import deletion, forms, lists, options, patch, reviews, rules, sta
 from sync.api.access import User
 from sync.api.codec import decode
 from sync.api.forms import Form
-from sync.api.objects import Objects, Written
+from sync.api.objects import Objects, Written, same_name
 from sync.api.options import Write
 from sync.api.paths import Target
 from sync.api.registry import ResourceType
@@ -100,9 +100,7 @@ class Requests:
         if type is None:
             raise status.no_such_path()
         if type.namespaced and not target.namespace and (target.name or asked.verb in ("create", "deletecollection")):
-            if asked.verb == "create" and not target.name:
-                raise status.bad_request("an empty namespace may not be set during creation")
-            raise status.no_such_path()
+            raise status.no_such_path() if target.name else status.method_not_allowed()
         if target.namespace and not type.namespaced:
             raise status.no_such_path()
         if target.subresource:
@@ -113,7 +111,7 @@ class Requests:
         else:
             served = asked.verb in type.verbs and not (asked.verb == "create" and target.name)
         if not served:
-            raise status.method_not_allowed(asked.verb or "the method", target.group_resource)
+            raise status.method_not_allowed()
         return type
 
     def _watch(self, type: ResourceType, asked: Asked) -> Stream:
@@ -140,6 +138,7 @@ class Requests:
         if asked.verb == "create":
             done = await self.objects.create(type, target.namespace, obj, write)
             return self._answer(type, done, write, form)
+        same_name(obj, target.namespace, target.name)
         creates = self.objects.creates_by_update(type) and self._may_create(asked, request, obj)
         done = await self.objects.update(
             type,

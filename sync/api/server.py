@@ -239,7 +239,7 @@ class Server:
     async def _other(self, request: web.BaseRequest, path: str) -> web.StreamResponse:
         """Health, version, discovery, OpenAPI."""
         if request.method not in ("GET", "HEAD"):
-            raise status.method_not_allowed(request.method.lower(), status.GroupResource("", path))
+            raise status.method_not_allowed()
         if path.startswith(("/livez", "/readyz", "/healthz")):
             fault = self.store.status().fault
             if fault:

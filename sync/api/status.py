@@ -101,10 +101,9 @@ def no_such_path() -> ApiError:
     return ApiError(404, "NotFound", "the server could not find the requested resource")
 
 
-def method_not_allowed(verb: str, resource: GroupResource) -> ApiError:
-    """405."""
-    message = f"{verb} is not supported on resources of kind {_quoted(str(resource))}"
-    return ApiError(405, "MethodNotAllowed", message, _details("", resource.group, resource.resource))
+def method_not_allowed() -> ApiError:
+    """405: the path is served, but not with that method."""
+    return ApiError(405, "MethodNotAllowed", "the server does not allow this method on the requested resource")
 
 
 def not_acceptable(accepted: Sequence[str] = MEDIA_TYPES) -> ApiError:

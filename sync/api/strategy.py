@@ -5,7 +5,7 @@ As upstream's `strategy.go` of each kind and apiserver's `rest.BeforeUpdate`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from sync.api import quantity
@@ -30,9 +30,10 @@ class Strategy:
         """An update of what is not there creates it."""
         self._counted = type.custom or type.kind in _GENERATION
 
-    def prepare_create(self, obj: Json, *, user: str = "", groups: Sequence[str] = ()) -> None:
+    def prepare_create(self, obj: Json) -> None:
         """In place, after prune_and_default: what a client may not set is taken away (status where it is a subresource,
-        metadata that is the server's), generation set. uid, creationTimestamp, name and namespace are the caller's."""
+        metadata that is the server's), generation set. uid, creationTimestamp, name and namespace are the caller's, and
+        so is who asks for a certificate."""
         for name in _SERVER:
             obj["metadata"].pop(name, None)
         if self._counted:
@@ -42,8 +43,6 @@ class Strategy:
                 obj.pop("status", None)
         elif prepare := _CREATE.get(self.type.kind):
             prepare(obj)
-        if self.type.kind == "CertificateSigningRequest":
-            obj["spec"] |= {"username": user, "groups": list(groups)}
 
     def prepare_update(self, obj: Json, old: Json, subresource: str = "", *, now: str = "") -> None:
         """In place: what this endpoint may not write is taken from `old`; generation rises when the spec changes. `now`
@@ -148,9 +147,9 @@ def _update_service(obj: Json, old: Json, now: str) -> None:
             if spec.get(name) == before.get(name):
                 spec.pop(name, None)
         obj["status"] = {**obj["status"], "loadBalancer": {}}
-    if externally_accessible(before) and not externally_accessible(spec):
-        if spec.get("externalTrafficPolicy") == before.get("externalTrafficPolicy"):
-            spec.pop("externalTrafficPolicy", None)
+    inward = externally_accessible(before) and not externally_accessible(spec)
+    if inward and spec.get("externalTrafficPolicy") == before.get("externalTrafficPolicy"):
+        spec.pop("externalTrafficPolicy", None)
 
 
 def _one_address(spec: Json, before: Json) -> None:
@@ -272,9 +271,9 @@ def _request_approval(obj: Json, old: Json, now: str) -> None:
 def _condition_times(obj: Json, old: Json, now: str) -> None:
     before = old["status"].get("conditions") or ()
     for each in obj["status"].get("conditions") or ():
-        if not each.get("lastUpdateTime"):
+        if now and not each.get("lastUpdateTime"):
             each["lastUpdateTime"] = now
-        if not each.get("lastTransitionTime"):
+        if now and not each.get("lastTransitionTime"):
             same = [was for was in before if (was.get("type"), was.get("status")) == (each["type"], each.get("status"))]
             each["lastTransitionTime"] = same[0]["lastTransitionTime"] if same else now
 

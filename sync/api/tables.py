@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from sync.api.duration import ago
+from sync.api.events import to_core
 from sync.api.json_path import find
 from sync.api.printing import PRINTERS, Cell
 from sync.api.registry import Column, ResourceType
@@ -61,6 +62,8 @@ def _shape(type: ResourceType, now: float) -> tuple[Sequence[_Column], Callable[
         columns = [
             _Column(name, format="name" if name == "Name" else "", priority=wide) for name, wide in printer.columns
         ]
+        if type.group == "events.k8s.io":
+            return columns, lambda obj: printer.cells(to_core(obj), now)
         return columns, lambda obj: printer.cells(obj, now)
     columns = [_Column("Name", format="name"), _Column("Created At", "date")]
     return columns, lambda obj: [obj["metadata"].get("name"), obj["metadata"].get("creationTimestamp")]

@@ -44,7 +44,7 @@ Rule = Callable[[Mapping[str, Any], Mapping[str, Any] | None, str], list[Cause]]
 
 def validate(obj: dict[str, Any], old: dict[str, Any] | None, type: ResourceType, subresource: str = "") -> list[Cause]:
     """All faults of an object after prune_and_default and the strategy's preparation; of an update with `old` given,
-    through `subresource` or the main endpoint. Events of both groups come in core v1's form (`events.py`)."""
+    through `subresource` or the main endpoint."""
     if type.custom:
         from sync.api.validation.custom import custom_object
 

@@ -1,7 +1,8 @@
 """CustomResourceDefinition, apiextensions.k8s.io/v1: names, versions, structural schemas, columns.
 
 Rules are those of apiextensions-apiserver's `validation` and `schema`. Conversion by webhook is refused: this API
-stores one version and serves the others as they are. `subresources.scale` and CEL rules are accepted and without effect.
+stores one version and serves the others as they are. `subresources.scale` and CEL rules are accepted and have no
+effect.
 """
 
 from __future__ import annotations

@@ -1,10 +1,11 @@
-"""Event, v1 and events.k8s.io/v1 (pkg/apis/core/validation/events.go); both as core v1 has them, as they are stored."""
+"""Event, v1 and events.k8s.io/v1 (pkg/apis/core/validation/events.go); fields are told by their names in core v1."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
+from sync.api.events import to_core
 from sync.api.status import Cause
 from sync.api.validation.fields import each_invalid, immutable, invalid, required
 from sync.api.validation.metadata import metadata, metadata_update
@@ -41,7 +42,8 @@ def core_event(obj: Json, old: Json | None, subresource: str) -> list[Cause]:
 
 
 def new_event(obj: Json, old: Json | None, subresource: str) -> list[Cause]:
-    """Through events.k8s.io/v1; `obj` and `old` in core v1's form."""
+    """Through events.k8s.io/v1."""
+    obj, old = to_core(obj), to_core(old) if old is not None else None
     meta = obj["metadata"]
     found = _both(obj, "reportingController")
     if old is not None:

@@ -124,9 +124,8 @@ def _owners(references: Any) -> list[Cause]:
         version = each.get("apiVersion", "")
         if not version.rpartition("/")[2]:
             found.append(invalid(f"{at}.apiVersion", version, "version must not be empty"))
-        for name in ("kind", "name", "uid"):
-            if not each.get(name):
-                found.append(invalid(f"{at}.{name}", "", "must not be empty"))
+        empty = [name for name in ("kind", "name", "uid") if not each.get(name)]
+        found += [invalid(f"{at}.{name}", "", "must not be empty") for name in empty]
         if (version, each.get("kind")) == ("v1", "Event"):
             found.append(invalid(at, each, "/v1, Kind=Event is disallowed from being an owner"))
         if each.get("controller"):

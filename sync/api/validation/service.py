@@ -270,9 +270,9 @@ def _changes(spec: Json, old: Json) -> list[Cause]:
         now, before = spec.get("loadBalancerClass"), old.get("loadBalancerClass")
         if now != before:
             found.append(invalid("spec.loadBalancerClass", now, "may not change once set"))
-    if needs_health_check(spec) and needs_health_check(old):
-        if spec.get("healthCheckNodePort") != old.get("healthCheckNodePort"):
-            found.append(forbidden("spec.healthCheckNodePort", "field is immutable"))
+    checked = needs_health_check(spec) and needs_health_check(old)
+    if checked and spec.get("healthCheckNodePort") != old.get("healthCheckNodePort"):
+        found.append(forbidden("spec.healthCheckNodePort", "field is immutable"))
     return found
 
 

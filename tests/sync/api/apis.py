@@ -17,12 +17,17 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 import pytest
 import trustme
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from bench import apiserver
 from bench.peers import find
@@ -145,6 +150,11 @@ class Api:
             assert done.returncode == 0, done.stderr
         return done.stdout if check else done.stdout + done.stderr
 
+    def close(self) -> None:
+        """Its kept connection."""
+        if self._connection is not None:
+            self._connection.close()
+
     def _kept(self) -> http.client.HTTPSConnection:
         self._connection = self._connection or self.connect()
         return self._connection
@@ -152,12 +162,6 @@ class Api:
 
 def client_context(authority: trustme.CA, ca: Path, name: str, *groups: str) -> ssl.SSLContext:
     """A client certificate: `name` is the user, `groups` its groups."""
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
-    from cryptography.x509.oid import NameOID
-    from datetime import UTC, datetime, timedelta
-
     key = ec.generate_private_key(ec.SECP256R1())
     issuer = x509.load_pem_x509_certificate(authority.cert_pem.bytes())
     signer = serialization.load_pem_private_key(authority.private_key_pem.bytes(), None)
@@ -172,7 +176,7 @@ def client_context(authority: trustme.CA, ca: Path, name: str, *groups: str) -> 
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - timedelta(hours=1))
         .not_valid_after(now + timedelta(days=1))
-        .add_extension(x509.ExtendedKeyUsage([x509.oid.ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False)
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False)
         .sign(signer, hashes.SHA256())  # type: ignore[arg-type]
     )
     private = key.private_bytes(
@@ -202,7 +206,10 @@ def running_embedded(folder: Path, *arguments: str) -> Iterator[Api]:
         kubeconfig = apiserver.write_kubeconfig(folder / "admin.kubeconfig", url, ca, certificate, key)
         context = ssl.create_default_context(cafile=str(ca))
         context.load_cert_chain(certificate, key)
-        yield Api("embedded", url, ca, kubeconfig, context, authority, folder, process.pid)
+        with contextlib.closing(
+            Api("embedded", url, ca, kubeconfig, context, authority, folder, process.pid)
+        ) as api:
+            yield api
     finally:
         end(process)
 
@@ -244,8 +251,9 @@ def running_kubernetes(folder: Path) -> Iterator[Api]:
         context = ssl.create_default_context(cafile=str(real.ca))
         context.load_cert_chain(real.certificate, real.key)
         api = Api("kubernetes", real.url, real.ca, real.kubeconfig, context, None, folder, real.pids[1])
-        deadline = time.monotonic() + STARTS_WITHIN
-        while api.get("/api/v1/namespaces/default").code != 200:
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
-        yield api
+        with contextlib.closing(api):
+            deadline = time.monotonic() + STARTS_WITHIN
+            while api.get("/api/v1/namespaces/default").code != 200:
+                assert time.monotonic() < deadline
+                time.sleep(0.1)
+            yield api

@@ -47,11 +47,11 @@ def test_a_generated_name_has_five_letters_more(api: Api) -> None:
     ("method", "path", "body", "code", "message"),
     [
         ("POST", "{maps}", {"metadata": {"name": "a", "namespace": "elsewhere"}}, 400, "the namespace of the provided "),
-        ("POST", "{maps}", {"metadata": {"name": "a", "resourceVersion": "3"}}, 400, "resourceVersion should not be set"),
+        ("POST", "{maps}", {"metadata": {"name": "a", "resourceVersion": "3"}}, (400, 500), "resourceVersion should not be set"),
         ("POST", "{maps}", {"apiVersion": "v2", "kind": "ConfigMap", "metadata": {"name": "a"}}, 400, ""),
         ("POST", "{maps}", {"kind": "Secret", "apiVersion": "v1", "metadata": {"name": "a"}}, 400, ""),
         ("POST", "/api/v1/namespaces/nowhere/configmaps", {"metadata": {"name": "a"}}, 404, 'namespaces "nowhere" not'),
-        ("POST", "/api/v1/configmaps", {"metadata": {"name": "a"}}, 400, ""),
+        ("POST", "/api/v1/configmaps", {"metadata": {"name": "a"}}, 405, "the server does not allow this method on"),
         ("POST", "{maps}/a", {"metadata": {"name": "a"}}, 405, ""),
         ("PUT", "{maps}", {"metadata": {"name": "a"}}, 405, ""),
         ("PUT", "{maps}/b", {"metadata": {"name": "a"}}, 400, "the name of the object (a) does not match"),
@@ -59,7 +59,6 @@ def test_a_generated_name_has_five_letters_more(api: Api) -> None:
         ("GET", "{maps}/b", None, 404, 'configmaps "b" not found'),
         ("DELETE", "{maps}/b", None, 404, 'configmaps "b" not found'),
         ("GET", "/api/v1/nothings", None, 404, "the server could not find the requested resource"),
-        ("GET", "/apis/none.example/v1/things", None, 404, "the server could not find the requested resource"),
         ("GET", "{maps}?limit=x", None, 400, ""),
         ("GET", "{maps}?resourceVersion=x", None, 400, ""),
         ("GET", "{maps}?resourceVersionMatch=Exact", None, 422, "ListOptions.meta.k8s.io"),
@@ -73,11 +72,14 @@ def test_a_generated_name_has_five_letters_more(api: Api) -> None:
         ("DELETE", "{maps}/b?propagationPolicy=Some", None, 422, "DeleteOptions.meta.k8s.io"),
         ("DELETE", "/api/v1/namespaces/default", None, 403, 'namespaces "default" is forbidden: this namespace may not'),
         ("DELETE", "/api/v1/namespaces", None, 405, ""),
-        ("PATCH", "{maps}/b", {}, 415, "the body of the request was in an unknown format - accepted media types incl"),
+        ("PATCH", "{maps}/b", {}, 415, ""),
     ],
 )
-def test_a_request_that_is_refused(api: Api, method: str, path: str, body: Any, code: int, message: str) -> None:
+def test_a_request_that_is_refused(api: Api, method: str, path: str, body: Any, code: Any, message: str) -> None:
+    """Two codes: ours, and Kubernetes' own where that blames itself for bad input."""
     reply = api.request(method, path.format(maps=maps(api)), body)
+    if isinstance(code, tuple):
+        code = code[not api.embedded]
     assert (reply.code, reply.object["kind"], reply.object["status"]) == (code, "Status", "Failure")
     assert reply.message.startswith(message) or message in reply.message, reply.message
 
@@ -97,7 +99,7 @@ def test_a_body_that_is_not_json(api: Api) -> None:
     path = maps(api)
     assert api.request("POST", path, b"{", {}).code == 400
     assert api.request("POST", path, b"x", {"Content-Type": "text/plain"}).code == 415
-    yaml = b"metadata:\n  name: y\ndata:\n  k: v\nkind: ConfigMap\napiVersion: v1\n"
+    yaml = b"metadata:\n  name: yes-1\ndata:\n  k: v\nkind: ConfigMap\napiVersion: v1\n"
     assert api.request("POST", path, yaml, {"Content-Type": "application/yaml"}).code == 201
 
 
@@ -187,7 +189,7 @@ def test_a_list_in_pages_is_one_snapshot(api: Api) -> None:
     for index in range(5):
         api.create(path, configmap(f"m{index}"))
     first = api.get(f"{path}?limit=2").object
-    assert first["metadata"]["remainingItemCount"] == 3 + (not api.embedded)  # kube-root-ca.crt is no part of ours
+    assert first["metadata"]["remainingItemCount"] == 3
     api.create(path, configmap("m2b"))
     api.request("DELETE", f"{path}/m3")
     names = [item["metadata"]["name"] for item in first["items"]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import time
 from typing import Any
@@ -56,7 +57,11 @@ def test_a_streaming_list_ends_with_a_bookmark(api: Api) -> None:
     api.create(path, {"metadata": {"name": "b"}})
     query = "watch=1&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true&labelSelector=x"
     with api.watch(f"{path}?{query}") as events:
-        assert said(next(events)) == ("ADDED", "a")
+        first = next(events)
+        if not api.embedded and first["type"] == "ERROR":  # its etcd is too old for it
+            assert "RequestWatchProgress is disabled" in first["object"]["message"]
+            return
+        assert said(first) == ("ADDED", "a")
         mark = next(events)
         assert mark["type"] == "BOOKMARK"
         assert mark["object"]["metadata"]["annotations"] == {"k8s.io/initial-events-end": "true"}
@@ -123,10 +128,11 @@ def test_a_client_that_goes_away_is_forgotten(embedded: Api) -> None:
     path = maps(embedded)
 
     def sockets() -> int:
-        import os
-
-        folder = f"/proc/{embedded.pid}/fd"
-        return sum("socket" in os.readlink(f"{folder}/{name}") for name in os.listdir(folder))
+        count = 0
+        for name in os.listdir(f"/proc/{embedded.pid}/fd"):
+            with contextlib.suppress(FileNotFoundError):
+                count += "socket" in os.readlink(f"/proc/{embedded.pid}/fd/{name}")
+        return count
 
     embedded.get(path)
     before = sockets()
