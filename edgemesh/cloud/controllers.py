@@ -19,7 +19,9 @@ from edgemesh.cloud.housekeeping import Housekeeping
 from edgemesh.cloud.nodes import Addresses, Heartbeats
 from edgemesh.cloud.options import Options
 from edgemesh.cloud.state import State
+from edgemesh.join.endpoint import Answer, Endpoint
 from edgemesh.snapshot import Snapshot
+from sync.client import kubeconfig
 from sync.client.connection import Api, ApiStatus, ApiUnreachable
 from sync.client.objects import ApiObjects
 from sync.client.wire import Followed
@@ -34,9 +36,30 @@ ENDPOINTS = (Followed(Service, "services"), Followed(Pod, "pods"), Followed(Endp
 log = logging.getLogger("edgemesh.cloud")
 
 
-async def run(api: Api, options: Options, state: State, api_server: str, cut: Callable[[frozenset[int]], None]) -> None:
-    """Until cancelled. `api_server` is the URL for nodes; `cut` gets the serials of all revoked certificates."""
-    await _set_up(api, options, state, api_server)
+class Controllers:
+    """`api_server` is the URL for nodes; `cut` gets the serials of all revoked certificates, in this thread."""
+
+    def __init__(self, options: Options, state: State, api_server: str, cut: Callable[[frozenset[int]], None]) -> None:
+        self._options = options
+        self._state = state
+        self._api_server = api_server
+        self._cut = cut
+        self._api = Api(kubeconfig.load(options.kubeconfig or state.kubeconfig))
+        self._endpoint = Endpoint(state.authority, self._api, grace=options.renewal_grace, nodes=options.embedded)
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        options, here = self._options, self._state
+        async with self._api as api:
+            await _set_up(api, options, here, self._api_server)
+            await _control(api, options, here, self._cut)
+
+    async def join(self, method: str, path: str, body: bytes, address: str) -> Answer:
+        """Answer a request to the join endpoint."""
+        return await self._endpoint.handle(method, path, body, address)
+
+
+async def _control(api: Api, options: Options, state: State, cut: Callable[[frozenset[int]], None]) -> None:
     snapshot = Snapshot()
     addresses = Addresses(
         api, snapshot, pod_range=options.pod_range, mesh_range=options.mesh_range, embedded=options.embedded

@@ -1,6 +1,7 @@
 """The process: asyncio has the servers, in the main thread; trio has the controllers, in the other.
 
-Each is ended by the other's end: a cloud that does half its work is not up.
+Each is ended by the other's end: a cloud that does half its work is not up. The API comes first: it serves before the
+controllers' modules, trio among them, are imported.
 """
 
 from __future__ import annotations
@@ -12,21 +13,19 @@ import signal
 import ssl
 import time
 from collections.abc import Awaitable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from edgemesh.authority import utc
-from edgemesh.cloud import controllers, state
-from edgemesh.cloud.joining import Joining
+from edgemesh.cloud import state
 from edgemesh.cloud.options import Options, names
 from edgemesh.cloud.state import State, StateError
-from edgemesh.cloud.thread import TrioThread
-from edgemesh.join.endpoint import Answer, Endpoint
 from sync.client import kubeconfig
-from sync.client.connection import Api
 from sync.client.kubeconfig import KubeconfigError
 from sync.store import StoreFault
 
 if TYPE_CHECKING:
+    from edgemesh.cloud.joining import Joining
     from sync.api.server import Server
 
 CERTIFICATES_EVERY = 6 * 3600.0
@@ -55,9 +54,6 @@ class Cloud:
         self._state = found
         self._names = names(options, str(ipaddress.ip_network(options.service_range)[1]))
         self._server: Server | None = None
-        self._joining = Joining(self._join)
-        self._thread = TrioThread(self._control)
-        self._endpoint: Endpoint | None = None
         self._api_server = ""
         self._loop: asyncio.AbstractEventLoop
 
@@ -67,19 +63,34 @@ class Cloud:
         stopping = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(number, stopping.set)
-        options, here = self._options, self._state
+        here = self._state
         first = not here.admin.exists()
         here.keep_server(self._names, utc(time.time()))
-        tasks: list[asyncio.Task[Any]] = []
         try:
             await self._find_api()
-            joining = self._joining.start(options.join_listen, here.certificate, here.key)
-            port = await self._listening(joining, "--join-listen")
+            await self._control(first, stopping)
+        finally:
+            if self._server:
+                await self._server.stop()
+
+    async def _control(self, first: bool, stopping: asyncio.Event) -> None:
+        """Let nodes join, and keep what should be kept."""
+        from edgemesh.cloud.controllers import Controllers
+        from edgemesh.cloud.joining import Joining
+        from edgemesh.cloud.thread import TrioThread
+
+        options, here = self._options, self._state
+        controllers = Controllers(options, here, self._api_server, self._cut)
+        thread = TrioThread(controllers.run)
+        joining = Joining(partial(thread.call, controllers.join))
+        tasks: list[asyncio.Task[Any]] = []
+        try:
+            port = await _listening(joining.start(options.join_listen, here.certificate, here.key), "--join-listen")
             log.info("nodes join at %s", state.url(options.host, port))
-            self._thread.start()
+            thread.start()
             if first and options.embedded:
                 self._welcome()
-            ends = (stopping.wait(), self._thread.ended(), self._keep_certificates())
+            ends = (stopping.wait(), thread.ended(), self._keep_certificates(joining))
             tasks = [asyncio.create_task(each) for each in ends]
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
@@ -88,10 +99,8 @@ class Cloud:
         finally:
             for task in tasks:
                 task.cancel()
-            await self._joining.stop()
-            await self._thread.stop()
-            if self._server:
-                await self._server.stop()
+            await joining.stop()
+            await thread.stop()
 
     async def _find_api(self) -> None:
         """Serve the API, or find out where it is."""
@@ -113,7 +122,7 @@ class Cloud:
                 advertise=options.host,
             )
         )
-        port = await self._listening(server.start(), "--listen")
+        port = await _listening(server.start(), "--listen")
         self._server = server
         self._api_server = state.url(options.host, port)
         here.keep_clients(self._api_server, self._loopback(port), utc(time.time()))
@@ -121,13 +130,6 @@ class Cloud:
     def _loopback(self, port: int) -> str:
         listened = self._options.listen.host
         return state.url("127.0.0.1" if listened in ("0.0.0.0", "::") else listened, port)
-
-    async def _listening(self, start: Awaitable[int], option: str) -> int:
-        try:
-            return await start
-        except OSError as error:
-            why = error.strerror or str(error)
-            raise CloudError(f"{why}: stop what listens there, or choose another address with {option}") from None
 
     def _welcome(self) -> None:
         log.info(
@@ -138,34 +140,27 @@ class Cloud:
             self._state.admin,
         )
 
-    async def _keep_certificates(self) -> None:
+    async def _keep_certificates(self, joining: Joining) -> None:
         """Make certificates anew when they get old."""
         while True:
             await asyncio.sleep(CERTIFICATES_EVERY)
             here = self._state
             if here.keep_server(self._names, utc(time.time())):
-                self._joining.reload(here.certificate, here.key)
+                joining.reload(here.certificate, here.key)
                 if self._server:
                     self._server.reload_certificate()
             if self._server:
                 here.keep_clients(self._api_server, self._loopback(self._server.port), utc(time.time()))
 
-    # for trio's thread
-
-    async def _control(self) -> None:
-        options, here = self._options, self._state
-        access = kubeconfig.load(options.kubeconfig or here.kubeconfig)
-        async with Api(access) as api:
-            self._endpoint = Endpoint(here.authority, api, grace=options.renewal_grace, nodes=options.embedded)
-            await controllers.run(api, options, here, self._api_server, self._cut)
-
     def _cut(self, serials: frozenset[int]) -> None:
+        """Called by the controllers' thread."""
         if self._server:
             self._loop.call_soon_threadsafe(self._server.revoke, serials)
 
-    async def _join(self, method: str, path: str, body: bytes, address: str) -> Answer:
-        return await self._thread.call(self._answer, method, path, body, address)
 
-    async def _answer(self, method: str, path: str, body: bytes, address: str) -> Answer:
-        assert self._endpoint
-        return await self._endpoint.handle(method, path, body, address)
+async def _listening(start: Awaitable[int], option: str) -> int:
+    try:
+        return await start
+    except OSError as error:
+        why = error.strerror or str(error)
+        raise CloudError(f"{why}: stop what listens there, or choose another address with {option}") from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Any, cast
 
 import trio
@@ -56,7 +57,7 @@ class Cluster:
     def ready(self, name: str) -> str:
         return next((str(each["status"]) for each in self.nodes[name]["status"]["conditions"]), "")
 
-    def look(self, now: float, grace: float = 40.0) -> list[str]:
+    def look(self, now: float, grace: float = 40.0) -> Sequence[str]:
         self.writes = []
         trio.run(Heartbeats(cast(Api, self), grace).look, now)
         return self.writes

@@ -36,7 +36,7 @@ def join(cloud: Cloud, name: str, folder: Path) -> Path:
     """Join by the printed command; the node's kubeconfig."""
     words = cloud.edgemesh("token", "create", "--node", name).split()
     token = words[words.index("--token") + 1]
-    places = ["--state-dir", folder, "--config-dir", folder / "config", "--no-systemd"]
+    places: list[str | Path] = ["--state-dir", folder, "--config-dir", folder / "config", "--no-systemd"]
     cloud.edgemesh("join", cloud.join, "--token", token, "--node-name", name, "--zone", "site-x", *places)
     return folder / "node.kubeconfig"
 
