@@ -18,6 +18,7 @@ import trio
 from edgemesh import files
 from edgemesh.proof import Verifier
 from edgemesh.publish import Publisher
+from edgemesh.renewal import Renewal
 from edgemesh.vetting import FOLLOWED as REVOKED
 from edgemesh.vetting import Vetting
 from sync.client import kubeconfig, objects
@@ -63,7 +64,10 @@ class Location(NamedTuple):
 
 
 class Cluster:
-    """One API. `known` and `serials` are what a snapshot held; `publish` makes what writes to the API, if anything."""
+    """One API. `known` and `serials` are what a snapshot held; `publish` makes what writes to the API, if anything.
+
+    What publishes is a node: its certificate is renewed too.
+    """
 
     def __init__(
         self,
@@ -88,6 +92,7 @@ class Cluster:
         self._objects: ApiObjects | None = None
         self._vetting: Vetting | None = None
         self._publisher: Publisher | None = None
+        self._renewal = Renewal(location.state_dir, own) if publish else None
         self.server = location.master or f"that of {location.kubeconfig}"
 
     async def run(self, take: Callable[[Changes], None]) -> None:
@@ -106,6 +111,8 @@ class Cluster:
             self._known = []
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(found.run)
+                if self._renewal:
+                    nursery.start_soon(self._renewal.run)
                 first = True
                 async for changes in found:
                     if publisher:
@@ -127,7 +134,7 @@ class Cluster:
     @property
     def problems(self) -> list[str]:
         """What an operator should mend: objects that are refused or can't be used, what can't be written."""
-        parts = (self._vetting, self._objects, self._publisher)
+        parts = (self._vetting, self._objects, self._publisher, self._renewal)
         return [problem for part in parts if part for problem in part.problems]
 
     def _tell(self, publisher: Publisher, changes: Changes) -> None:

@@ -46,14 +46,19 @@ def retry(failures: int) -> float:
 
 
 class Renewal:
-    """The task of an agent. `problem` is for the status: empty, or why the certificate is not renewed, and its end."""
+    """The task of an agent. `problem` is why the last attempt failed, empty if it did not."""
 
     def __init__(self, state_dir: str, name: str) -> None:
         self._pki = Path(state_dir, "pki")
         self._name = name
         self.problem = ""
         self.renewed = trio.Event()
-        """Set at each renewal, and then a new one: for whoever sends the certificate on (the proof has it)."""
+        """Set at the next renewal, and then another one."""
+
+    @property
+    def problems(self) -> list[str]:
+        """For the status."""
+        return [f"the certificate is not renewed: {self.problem}"] if self.problem else []
 
     async def run(self) -> None:
         """Renew until cancelled; a node that has not joined has nothing to renew."""

@@ -89,7 +89,9 @@ def _ask(wish: Wish, say: Say) -> tuple[Cluster, str]:
     places = wish.places
     parts = urlsplit(wish.url)
     if parts.scheme != "https" or not parts.hostname:
-        raise JoinError(f"{wish.url!r} is no join URL: https://HOST:10002, as 'edgemesh token create' prints it")
+        raise JoinError(
+            f"{wish.url!r} is no join URL: 'edgemesh token create' prints it, such as https://cloud.example:10002"
+        )
     try:
         token = tokens.read(wish.token)
     except tokens.TokenError as error:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import struct
 from typing import Annotated
 
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, field
 
 MAX_BODY = 16 << 10
 """Bytes of a request; answers are at most 64 KiB."""
@@ -28,9 +28,9 @@ class Cluster(Struct, frozen=True, rename="camel", omit_defaults=True):
     api_server: str
     join: str
     relays: tuple[str, ...] = ()
-    service_cidr: str = "10.96.0.0/12"
-    pod_cidr: str = "10.244.0.0/16"
-    mesh_cidr: str = "10.222.0.0/16"
+    service_cidr: str = field(default="10.96.0.0/12", name="serviceCIDR")
+    pod_cidr: str = field(default="10.244.0.0/16", name="podCIDR")
+    mesh_cidr: str = field(default="10.222.0.0/16", name="meshCIDR")
     cluster_domain: str = "cluster.local"
 
 

@@ -31,6 +31,8 @@ def units(places: Places, name: str, program: str) -> list[File]:
         text = re.sub(r"^ExecStart=/usr/bin/env edgemesh (\w+).*$", rf"ExecStart={program} \1", text, flags=re.M)
         if "agent" in unit:
             text = text.replace("\nExecStart=", f"\nEnvironment=NODE_NAME={name}\nExecStart=", 1)
+        if "engine" not in unit and places.state_dir != Places().state_dir:  # all else is read-only to them
+            text = text.replace("\nExecStart=", f"\nReadWritePaths={places.state_dir}\nExecStart=", 1)
         if config := _config_option(places):
             text = re.sub(r"^(ExecStart=.* (agent|resolver))$", rf"\1{config}", text, flags=re.M)
         found.append(File(places.systemd_dir / unit, text))

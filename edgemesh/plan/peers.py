@@ -125,7 +125,7 @@ def mesh(
             )
         )
     if config.node_name not in mesh_nodes and mesh_nodes:
-        text = "there is none for this node: other nodes can't reach it (see 'edgemesh agent --print-meshnode')"
+        text = "there is none for this node: others can't reach it (manifests: 'edgemesh agent --print-meshnode')"
         problems.append(Problem(f"MeshNode {config.node_name}", text))
     own_node = nodes.get(config.node_name)
     return Mesh(

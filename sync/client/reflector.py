@@ -27,7 +27,8 @@ PAGE = 500
 WATCH = (300.0, 600.0)
 """Seconds that a watch is asked to last, at random in between, so that not all end at once."""
 STALL = 150.0
-"""Seconds without an event or a bookmark (there is one a minute) until a watch is begun anew."""
+"""Seconds without an event or a bookmark (there is one a minute) until all is listed anew: a kube-apiserver whose store
+was put back to an older copy takes a watch from a revision that is still to come, and says nothing."""
 BACKOFF = (1.0, 30.0)
 """Seconds to wait after the first failure, and at most; each time twice as long, less up to half at random."""
 PACE = 1.0
@@ -80,7 +81,7 @@ _NEXT: dict[tuple[Phase, Outcome], tuple[Phase, Delay]] = {
     (Phase.LIST, Outcome.ABSENT): (Phase.LIST, Delay.ABSENT),
     (Phase.LIST, Outcome.FAILED): (Phase.LIST, Delay.BACKOFF),
     (Phase.WATCH, Outcome.ENDED): (Phase.WATCH, Delay.PACE),
-    (Phase.WATCH, Outcome.STALLED): (Phase.WATCH, Delay.PACE),
+    (Phase.WATCH, Outcome.STALLED): (Phase.LIST, Delay.PACE),
     (Phase.WATCH, Outcome.EXPIRED): (Phase.LIST, Delay.PACE),
     (Phase.WATCH, Outcome.ABSENT): (Phase.LIST, Delay.ABSENT),
     (Phase.WATCH, Outcome.FAILED): (Phase.WATCH, Delay.BACKOFF),

@@ -123,7 +123,10 @@ class Connection:
         while True:
             event = self.http.next_event()
             if event is h11.NEED_DATA:
-                self.http.receive_data(bytes(await self.stream.receive_some(1 << 16)))
+                data = bytes(await self.stream.receive_some(1 << 16))
+                if not data and self.http.their_state is h11.SEND_RESPONSE:
+                    raise h11.RemoteProtocolError("the connection was closed without an answer")
+                self.http.receive_data(data)
             elif isinstance(event, h11.Event):
                 return event
             else:
@@ -205,4 +208,4 @@ def explain(error: BaseException, host: str, port: int) -> str:
         if isinstance(cause, OSError) and cause.strerror:
             # trio's texts repeat the address; getaddrinfo's numbers are below zero
             return f"{where}: {os.strerror(cause.errno) if cause.errno and cause.errno > 0 else cause.strerror}"
-    return f"{where}: {error or type(error).__name__}"
+    return f"{where}: HTTP: {error}" if isinstance(error, h11.ProtocolError) else f"{where}: {error or repr(error)}"

@@ -5,7 +5,7 @@ as of a revision), watches. It knows nothing of Kubernetes but that objects have
 
 Files in reading order: entry (the types), state (the objects at one revision, in order), history (the last events,
 for watches and for lists of the past), watch (who is told what), log (the file; blocking, for a thread), commit (the
-turns of that thread), store (the face).
+turns of that thread), compaction (what is forgotten, and when), store (the face).
 
 Invariants:
 - One counter for all objects. An empty store is at revision 1, as etcd is, so the first write is 2. A revision is

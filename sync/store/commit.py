@@ -54,6 +54,7 @@ class Commits:
         self._flying: Batch | None = None
         self._waiting: Batch | None = None
         self._tidying: asyncio.Future[None] | None = None
+        self._to_the_end = False
         self._closed = False
 
     async def call(self, function: Callable[[], None]) -> None:
@@ -81,19 +82,20 @@ class Commits:
         if fault := await asyncio.shield(batch.done):
             raise StoreFault(fault)
 
-    def tidy(self) -> None:
-        """Delete a portion of the rows that nobody needs, and make a checkpoint if it is time, unless that runs."""
+    def tidy(self, *, to_the_end: bool = False) -> None:
+        """Delete a portion of the rows that nobody needs, or portion by portion all, and what else is due."""
+        self._to_the_end |= to_the_end
         if self._tidying is None:
             rows = list(islice(self._compaction.rows, PORTION))
             self._tidying = self._loop.run_in_executor(self._thread, self._log.tidy, rows, self._history.compacted)
             self._tidying.add_done_callback(lambda done: self._tidied(len(rows), done))
 
-    async def swept(self) -> None:
-        """Tidy until nothing is left to delete; raises StoreFault."""
-        while self._compaction.rows or self._log.compacted != self._history.compacted:
+    async def sweep(self) -> None:
+        """Tidy until nothing is left to do; raises StoreFault."""
+        while self._compaction.rows or self._log.compacted != self._history.compacted or self._log.tidy_due:
             if self._closed:
                 raise Closed("the store was closed")
-            self.tidy()
+            self.tidy(to_the_end=True)
             assert self._tidying is not None
             await asyncio.shield(self._tidying)
 
@@ -126,8 +128,7 @@ class Commits:
             return
         self._landed(batch.events)
         batch.done.set_result("")
-        if len(self._compaction.rows) >= PORTION or self._log.checkpoint_due:
-            self.tidy()
+        self._tidy_if_due()
         self._take_off()
 
     def _tidied(self, count: int, turn: asyncio.Future[None]) -> None:
@@ -137,6 +138,12 @@ class Commits:
         if error is None:
             for _ in range(count):
                 self._compaction.rows.popleft()
+            self._to_the_end &= bool(self._compaction.rows)
+            self._tidy_if_due()
+
+    def _tidy_if_due(self) -> None:
+        if not self._closed and (self._to_the_end or len(self._compaction.rows) >= PORTION or self._log.tidy_due):
+            self.tidy()
 
     def _say(self, error: BaseException | None) -> None:
         fault = "" if error is None else str(error) or repr(error)

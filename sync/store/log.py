@@ -54,6 +54,7 @@ class Log:
         """The last row's revision, or `compacted`."""
         self._connection: sqlite3.Connection | None = None
         self._unchecked = 0  # bytes in the WAL, roughly
+        self._airy = False  # much of the file was free when last looked at
         self._doubt = False  # a commit failed: are its rows in the file?
 
     def open(self) -> None:
@@ -99,13 +100,13 @@ class Log:
                 f"{self.path} has format {version}, this version reads {FORMAT}: nothing was changed. "
                 "Run the version that wrote it, or name another file"
             )
-        database.execute("PRAGMA auto_vacuum=INCREMENTAL")
+        if not ours:
+            database.execute("PRAGMA auto_vacuum=INCREMENTAL")
         if database.execute("PRAGMA journal_mode=WAL").fetchone()[0] != "wal":
             raise StoreFault(f"{self.path}: its file system has no write-ahead log for SQLite; use a local disk")
         database.execute("PRAGMA synchronous=FULL")
         database.execute("PRAGMA wal_autocheckpoint=0")
         database.execute(f"PRAGMA journal_size_limit={4 * CHECKPOINT_BYTES}")
-        # also the write that takes the lock, before anything is read
         database.execute("BEGIN IMMEDIATE")
         if not ours:
             database.execute(
@@ -168,11 +169,13 @@ class Log:
                 database.execute("COMMIT")
                 self.compacted = compacted
                 self._unchecked += 4096 * (2 + len(rows))
-                free = _number(database.execute("PRAGMA freelist_count"))
-                if free > VACUUM_PAGES and free * 4 > _number(database.execute("PRAGMA page_count")):
-                    database.execute(f"PRAGMA incremental_vacuum({VACUUM_PAGES})").fetchall()
-                    self._unchecked += 4096 * VACUUM_PAGES
-            if self.checkpoint_due:
+            free = _number(database.execute("PRAGMA freelist_count"))
+            self._airy = free > VACUUM_PAGES and free * 4 > _number(database.execute("PRAGMA page_count"))
+            if self._airy:
+                database.execute(f"PRAGMA incremental_vacuum({VACUUM_PAGES})").fetchall()
+                self._airy = _number(database.execute("PRAGMA freelist_count")) < free  # a file that can't: no more
+                self._unchecked += 4096 * VACUUM_PAGES
+            if self._unchecked > CHECKPOINT_BYTES:
                 database.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
                 self._unchecked = 0
         except sqlite3.Error as error:
@@ -180,9 +183,9 @@ class Log:
             raise StoreFault(self._explain(error)) from error
 
     @property
-    def checkpoint_due(self) -> bool:
-        """Whether the WAL is long."""
-        return self._unchecked > CHECKPOINT_BYTES
+    def tidy_due(self) -> bool:
+        """Whether the WAL is long, or much of the file free."""
+        return self._unchecked > CHECKPOINT_BYTES or self._airy
 
     @property
     def wal(self) -> Path:

@@ -170,7 +170,7 @@ class Store:
         if to > self.revision:
             raise Ahead(f"revision {to} was not reached, {self.revision} is the newest")
         self._compaction.forget(to)
-        await self._commits.swept()
+        await self._commits.sweep()
 
     def status(self) -> Status:
         """Figures for the operator."""
@@ -248,5 +248,5 @@ class Store:
         if self._commits is not None:
             self._compaction.aged(asyncio.get_running_loop().time(), self.revision)
             if self._compaction.rows:
-                self._commits.tidy()
+                self._commits.tidy(to_the_end=True)
             self._later()

@@ -14,9 +14,10 @@ from tests.docs.pages import ROOT
 
 HOSTS = re.compile(
     r"(127\.0\.0\.1|localhost|[\w.-]*\.?(example|test|invalid|local)(\.com|\.net|\.org)?|orders\.shop"
-    r"|kubernetes\.default\.svc|([\w-]+\.)*(k8s|kubernetes)\.io|www\.apache\.org|www\.wireguard\.com|\d+\.\d+\.\d+\.\d+)"
+    r"|[\w-]+|kubernetes\.default\.svc|([\w-]+\.)*(k8s|kubernetes)\.io|www\.apache\.org|www\.wireguard\.com"
+    r"|\d+\.\d+\.\d+\.\d+)"
 )
-"""Where an address may point to: names and numbers of the demo's and of documents, and what is quoted as a source."""
+"""Where an address may point to: names without a dot, the demo's and documents' names and numbers, sources quoted."""
 MACHINE = re.compile(r"(?:^|[^\w}/.])/(?:root|work|home|Users)/\w")
 """A path into somebody's own directories."""
 

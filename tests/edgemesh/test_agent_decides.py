@@ -18,6 +18,7 @@ from edgemesh.rules import Rules
 from edgemesh.snapshot import Affected, Snapshot
 from edgemesh.snapshot_file import SnapshotFile, encode
 from proxy.service import ServicePort
+from sync.client.manifests import UNREAD, FileState
 from sync.resources.kinds import Resource
 from tests.edgemesh import objects
 from tests.edgemesh.running import eventually
@@ -164,14 +165,16 @@ async def test_endpoints_behind_no_path_are_left_out_after_a_while(
 
 
 def test_an_agent_needs_something_to_know(config: Config) -> None:
-    with pytest.raises(AgentError, match="say where the objects are: 'edgemesh join', .*--manifests DIR"):
+    with pytest.raises(AgentError, match=r"say where the objects are: 'edgemesh join', .*--manifests DIR"):
         Agent(config, [], identity(), None)
 
 
 def test_the_snapshot_is_enough(config: Config, told: Told) -> None:
     snapshot = Snapshot()
     snapshot.apply(WORLD)
-    assert SnapshotFile(config.snapshot_file).write(encode(snapshot, {}, config.service_range))
+    assert SnapshotFile(config.snapshot_file).write(
+        encode(snapshot, {"all.yaml": FileState(UNREAD, WORLD)}, config.service_range)
+    )
     agent = Agent(config, [], identity(), None)
     agent._decide(agent._snapshot.everything())
     assert told.log == ["mesh b", "devices 10.222.0.1", "names set 3", "rules set"]

@@ -110,7 +110,9 @@ def test_relay_needs_an_address(tmp_path: Path, capsys: pytest.CaptureFixture[st
         assert f"--listen {wrong}: an address and a port" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("args", [[], ["agents"], ["relay"], ["status", "--yaml"]])
+@pytest.mark.parametrize(
+    "args", [[], ["agents"], ["relay", "--manifests", "x", "--kubeconfig", "y"], ["status", "--yaml"]]
+)
 def test_wrong_arguments(args: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:
         cli.main(args)
@@ -124,10 +126,20 @@ def test_wrong_arguments(args: list[str], capsys: pytest.CaptureFixture[str]) ->
         ("from edgemesh.cli import main", {"trio", "msgspec", "yaml", "cryptography", "rich", "logging.handlers"}),
         ("import edgemesh.config, dns.server", {"trio", "yaml", "cryptography", "rich", "asyncio"}),
         ("import tunnel.engine.engine", {"trio", "yaml", "rich", "asyncio", "edgemesh.config"}),
-        ("import edgemesh.agent, edgemesh.relay", {"yaml", "rich", "asyncio", "dnslib"}),
+        (
+            "import edgemesh.agent, edgemesh.relay",
+            {"yaml", "rich", "asyncio", "dnslib", "h11", "cryptography.x509", "sync.client.connection"},
+        ),
     ],
 )
 def test_what_a_role_does_not_need_is_not_imported(command: str, unwanted: set[str]) -> None:
     code = f"import sys; {command}; print(*sys.modules)"
     modules = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert not unwanted & set(modules.stdout.split())
+
+
+def test_a_relay_needs_to_know_whom_to_admit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["relay", "--state-dir", str(tmp_path)]) == 2
+    assert "say which nodes to admit: --manifests DIR, or --kubeconfig FILE" in capsys.readouterr().err
+    assert cli.main(["relay", "--kubeconfig", str(tmp_path / "nowhere")]) == 2
+    assert "nowhere: can't be read: No such file" in capsys.readouterr().err

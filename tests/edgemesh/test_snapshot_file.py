@@ -46,7 +46,7 @@ DATA = encode(*known(), RANGE)
 
 def test_round_trip_shares_objects() -> None:
     snapshot, files = known()
-    read, states = decode(DATA, RANGE)
+    read, states, *_ = decode(DATA, RANGE)
     assert read.objects == snapshot.objects
     assert states == files
     held: list[Resource] = list(states["a.yaml"].objects)
@@ -55,7 +55,7 @@ def test_round_trip_shares_objects() -> None:
 
 
 def test_other_service_range_reads_manifests_again() -> None:
-    _, states = decode(DATA, "10.97.0.0/16")
+    _, states, *_ = decode(DATA, "10.97.0.0/16")
     assert states["a.yaml"].stamp == UNREAD
 
 
@@ -63,7 +63,7 @@ def test_what_another_file_has_is_read_again() -> None:
     snapshot, files = known()
     service, _ = files["a.yaml"].objects
     snapshot.apply([], [service.key])
-    _, states = decode(encode(snapshot, files, RANGE), RANGE)
+    _, states, *_ = decode(encode(snapshot, files, RANGE), RANGE)
     assert states["a.yaml"].stamp == UNREAD
     assert len(states["a.yaml"].objects) == 1
 

@@ -109,7 +109,7 @@ def test_two_nodes_of_one_name_and_a_node_of_another() -> None:
     assert [peer.name for peer in found.peers] == ["c"]
     assert told(found) == [
         "MeshNode b: refused: it has this node's public key, and this node's name is a",
-        "MeshNode a: there is none for this node: other nodes can't reach it (see 'edgemesh agent --print-meshnode')",
+        "MeshNode a: there is none for this node: others can't reach it (manifests: 'edgemesh agent --print-meshnode')",
     ]
     assert look(node("a", pod_range="10.244.5.0/24")).pod_ranges == ("10.244.5.0/24",)
 

@@ -196,7 +196,7 @@ def test_problems_have_file_line_and_what_would_be_right(directory: Path) -> Non
             "a.yaml:9: spec.clusterIP: 192.0.2.1 is outside the service range 10.96.0.0/12; "
             "an address of 10.96.0.0/12, or no clusterIP: one is given",
             "b.yaml:3: kind: unknown kind 'Deployment'; "
-            "one of Namespace, Service, EndpointSlice, Pod, Node, MeshNode, DestinationRule",
+            "one of Namespace, Service, EndpointSlice, Pod, Node, MeshNode, DestinationRule, ConfigMap",
             "c.yaml:10: spec.ports[0].port: 99999 is out of range; a whole number <= 65535",
         ]
 

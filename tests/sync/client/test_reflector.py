@@ -180,13 +180,13 @@ def test_a_kind_that_is_not_there_keeps_what_was_known() -> None:
     assert not it.absent
 
 
-def test_a_watch_that_says_nothing_is_begun_anew_and_is_no_failure() -> None:
+def test_a_watch_that_says_nothing_leads_to_a_list_and_is_no_failure() -> None:
     it = watching("a")
     assert it.deadline == STALL
     it.lines([bookmark(11)], 100)
     assert it.deadline == 100 + STALL
     it.stalled(it.deadline)
-    assert (it.phase, it.reason, it.wake) == (Phase.WATCH, "", 100 + STALL)
+    assert (it.phase, it.reason, it.wake) == (Phase.LIST, "", 100 + STALL)
 
 
 def test_watches_that_end_at_once_are_a_failure() -> None:

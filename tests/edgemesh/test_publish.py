@@ -1,0 +1,140 @@
+"""What a node writes of itself, on real APIs and on one that refuses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+import trio
+import trio.testing
+
+from edgemesh import lease, proof, publish
+from edgemesh.config import Config, RelayNode
+from edgemesh.identity import Identity
+from edgemesh.publish import Publisher
+from sync.client.connection import Api, ApiStatus
+from sync.client.kubeconfig import load
+from sync.client.wire import Decoder
+from sync.resources.kinds import MeshNode
+from tests.edgemesh import objects
+from tests.edgemesh.crds import make_crds
+from tests.edgemesh.running import eventually
+from tests.edgemesh.test_vetting import Cluster
+from tests.sync.client.apis import api as api  # a fixture
+from tests.sync.client.serving import response, saying, serving, status
+from tunnel.endpoint import Address
+
+MESH_NODES = "/apis/edgemesh.kubeedge.io/v1alpha1/meshnodes"
+LEASES = "/apis/coordination.k8s.io/v1/namespaces/edgemesh-system/leases"
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Config:
+    """Of a node that has joined."""
+    state = tmp_path / "state"
+    (state / "pki").mkdir(parents=True)
+    certificate, key = Cluster(tmp_path / "ca").join("a")
+    (state / "pki" / "node.crt").write_bytes(certificate)
+    (state / "pki" / "node.key").write_bytes(key)
+    relays = (RelayNode("cloud", (Address("203.0.113.1", 20006), Address("fd00::1", 4500))),)
+    return Config(node_name="a", relays=relays, state_dir=str(state))
+
+
+IDENTITY = Identity(bytes(32), objects.public_key(1), 20001)
+
+
+def publisher(connection: Api, config: Config, addresses: list[str], nonce: str = "one") -> Publisher:
+    return Publisher(connection, config, IDENTITY, addresses=lambda _: addresses, nonce=nonce)
+
+
+def test_the_mesh_node_and_the_lease(api: Path, config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(publish, "PERIOD", 0.05)
+
+    async def main() -> None:
+        async with Api(load(api)) as connection, trio.open_nursery() as nursery:
+            await make_crds(connection)
+            addresses = ["192.0.2.1"]
+            it = publisher(connection, config, addresses)
+            nursery.start_soon(it.run)
+
+            async def written() -> dict[str, Any]:
+                with trio.fail_after(10):
+                    while True:
+                        try:
+                            return await connection.get(f"{MESH_NODES}/a")
+                        except ApiStatus:
+                            await trio.sleep(0.02)
+
+            found = await written()
+            assert found["spec"]["addresses"] == ["192.0.2.1"]
+            assert found["spec"]["relays"] == ["203.0.113.1:20006", "[fd00::1]:4500"]
+            (item,) = (
+                Decoder(MeshNode)
+                .page(msgspec.json.encode({"metadata": {"resourceVersion": "1"}, "items": [found]}))
+                .items
+            )
+            assert isinstance(item.resource, MeshNode)
+            assert proof.read(item.resource.spec.proof).serial
+            await eventually(lambda: not it.problems)
+            # as the watch would say it; then nothing is written any more
+            it.seen(item.resource)
+            revision = found["metadata"]["resourceVersion"]
+            await trio.sleep(0.2)
+            before = await connection.get(f"{MESH_NODES}/a")
+            await trio.sleep(0.2)
+            assert (await connection.get(f"{MESH_NODES}/a"))["metadata"] == before["metadata"]
+            assert int(before["metadata"]["resourceVersion"]) >= int(revision)
+            # another address: written, and what was set by others stays
+            await connection.patch(f"{MESH_NODES}/a", {"status": {"meshAddresses": ["10.222.0.1"]}})
+            addresses[0] = "192.0.2.2"
+            with trio.fail_after(10):
+                while (await written())["spec"]["addresses"] != ["192.0.2.2"]:  # noqa: ASYNC110  # an API has no event
+                    await trio.sleep(0.02)
+            held = await connection.get(f"{LEASES}/a")
+            assert held["spec"]["holderIdentity"] == "a_one"
+            assert held["spec"]["leaseDurationSeconds"] == lease.DURATION
+            # a clone of the machine
+            nursery.start_soon(publisher(connection, config, addresses, "two").run)
+            await eventually(lambda: it.problems)
+            assert it.problems[0].startswith("two machines have this node's identity: the other is a_two")
+            nursery.cancel_scope.cancel()
+
+    trio.run(main)
+
+
+@trio.testing.trio_test
+async def test_what_is_refused_is_said_once_and_tried_again(
+    config: Config, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(publish, "RETRY", 0.01)
+    monkeypatch.setattr(publish, "PERIOD", 0.02)
+    refusal = status(403, "Forbidden", "meshnodes is forbidden")
+    async with serving(saying(refusal)) as server, Api(server.access) as connection:
+        it = publisher(connection, config, [])
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(it.run)
+            await eventually(lambda: len(server.asked) > 8)
+            assert it.problems == [
+                "MeshNode a can't be written: meshnodes is forbidden",
+                "Lease edgemesh-system/a can't be written: meshnodes is forbidden",
+            ]
+            assert len(caplog.records) == 2
+            server.answer = saying(response({"metadata": {"resourceVersion": "1"}}))
+            await eventually(lambda: not it.problems)
+            nursery.cancel_scope.cancel()
+
+
+@trio.testing.trio_test
+async def test_without_a_certificate_nothing_is_published(config: Config) -> None:
+    (Path(config.state_dir) / "pki" / "node.crt").unlink()
+    answer = saying(response({"metadata": {"resourceVersion": "1"}}))
+    async with serving(answer) as server, Api(server.access) as connection, trio.open_nursery() as nursery:
+        it = publisher(connection, config, [])
+        nursery.start_soon(it.run)
+        await eventually(lambda: it.problems)
+        assert "run 'edgemesh join' first" in it.problems[0]
+        await eventually(lambda: server.asked)
+        assert all("/leases/" in asked.path for asked in server.asked)
+        nursery.cancel_scope.cancel()
