@@ -39,7 +39,7 @@ class Addresses:
         self._pod_range = pod_range
         self._mesh_range = mesh_range
         self._embedded = embedded
-        self._told: set[str] = set()
+        self._told: set[tuple[str, str]] = set()
         self.work: Work[str] = Work("node", self._look)  # one at a time: what is given must be seen by the next
 
     def changed(self, affected: Affected) -> None:
@@ -58,22 +58,33 @@ class Addresses:
                 node = msgspec.structs.replace(node, spec=spec)
                 self._snapshot.apply([node])
                 log.info("node %s has the pod range %s", name, given)
-            elif name not in self._told:
-                self._told.add(name)
+            elif (name, "") not in self._told:
+                self._told.add((name, ""))
                 log.error("node %s has no pod range: %s is full", name, self._pod_range)
         mesh_node = self._snapshot.mesh_nodes.get(name)
         if mesh_node is None:
             return
+        key = mesh_node.spec.public_key
+        if holder := self._holder(key, name):
+            if (name, key) not in self._told:
+                self._told.add((name, key))
+                log.error("MeshNode %s has the public key of %s: it is refused", name, holder)
+            return
         address = self._address(name)
-        status = MeshNodeStatus((address,) if address else (), node.pod_ranges if node else ())
+        status = MeshNodeStatus((address,) if address else (), node.pod_ranges if node else (), key)
         if status == mesh_node.status:
             return
         group, _, version = MeshNode.api_version.partition("/")
         path = resource_path(group, version, "meshnodes", name=name, subresource="status")
-        wanted = {"meshAddresses": status.mesh_addresses, "podRanges": status.pod_ranges}
+        wanted = {"meshAddresses": status.mesh_addresses, "podRanges": status.pod_ranges, "publicKey": key}
         await self._api.patch(path, {"status": wanted})
         self._snapshot.apply([msgspec.structs.replace(mesh_node, status=status)])
         log.info("node %s is in the mesh at %s, its pods at %s", name, address, ", ".join(status.pod_ranges) or "none")
+
+    def _holder(self, key: str, name: str) -> str:
+        """Which other node has a key already; empty if none."""
+        nodes = self._snapshot.mesh_nodes.items()
+        return next((other for other, node in nodes if node.status.public_key == key and other != name), "")
 
     def _address(self, name: str) -> str:
         """Its mesh address: the one it has, unless another node has it by right; empty where the range is full."""

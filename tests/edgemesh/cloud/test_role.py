@@ -163,3 +163,31 @@ def test_it_ends_when_told_and_says_what_is_wrong(tmp_path: Path) -> None:
         assert "Traceback" not in done.stderr
         cloud.process.terminate()
         assert cloud.process.wait(5) == 0
+
+
+def test_a_nodes_key_is_no_other_nodes(cloud: Cloud, tmp_path: Path) -> None:
+    names = ("z-honest", "a-thief")
+    kubeconfigs = {name: join(cloud, name, tmp_path / name) for name in names}
+    keys = {"z-honest": "B" * 42 + "E=", "a-thief": "C" * 42 + "E="}
+
+    def publish(name: str, key: str) -> None:
+        obj = mesh_node(name)
+        obj["spec"]["publicKey"] = key
+        path = f"{MESH_NODES}/{name}"
+        cloud.wait(
+            lambda: cloud.ask("patch", path, obj, APPLY_PATCH, APPLY, kubeconfig_file=kubeconfigs[name]), "its right"
+        )
+
+    def accepted(name: str) -> str:
+        return str(cloud.ask("get", f"{MESH_NODES}/{name}").get("status", {}).get("publicKey", ""))
+
+    for name in names:
+        publish(name, keys[name])
+        cloud.wait(lambda name=name: accepted(name) == keys[name], "accepted")  # type: ignore[misc]
+    publish("a-thief", keys["z-honest"])
+    publish("a-thief", "D" * 42 + "E=")  # after the other, and in order: what was before it is decided
+    cloud.wait(lambda: accepted("a-thief") == "D" * 42 + "E=", "its own new key is accepted")
+    assert accepted("z-honest") == keys["z-honest"]
+    publish("a-thief", keys["z-honest"])
+    cloud.wait(lambda: "has the public key of z-honest" in cloud.log.read_text(), "told")
+    assert accepted("a-thief") == "D" * 42 + "E="
