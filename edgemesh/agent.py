@@ -54,6 +54,9 @@ UNREACHABLE_AFTER = 3.0
 """Seconds without a path before a node's endpoints are left out (while others remain): a path that is only being
 replaced is back within one."""
 
+SETTLE = 0.3
+"""Seconds that an agent with a snapshot leaves to its receivers and tunnels before it imports what an API needs."""
+
 
 class AgentError(Exception):
     """The agent can't run here; the message says why and what to do."""
@@ -185,6 +188,8 @@ class Agent:
 
     async def _follow_api(self, api: tuple[str, str]) -> None:
         """Take in what the API says and is believed. Its modules are imported beside what runs already."""
+        if self._known.is_set():
+            await trio.sleep(SETTLE)
         module = await trio.to_thread.run_sync(_cluster_module)
         config = self._config
         self._cluster = module.Cluster(

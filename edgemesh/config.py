@@ -4,6 +4,7 @@ An EdgeMesh user's file works as it is. What EdgeMesh has and we have no use for
 reason; what neither knows, or what has a wrong value, is an error with file, line and what would be right. Without a
 file, or with an empty one, everything has a default.
 
+kubeAPIConfig.{master, kubeConfig} say where the API is; where neither does, the kubeconfig that joining left is used.
 Our own settings stand beside EdgeMesh's: commonConfig.{clusterDomain, serviceCIDR, podCIDR, meshCIDR, stateDir,
 runDir} and modules.edgeTunnel.deviceName. The node's name is `NODE_NAME` in the environment, as in EdgeMesh, else the
 host's name.

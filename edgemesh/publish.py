@@ -64,6 +64,7 @@ class Publisher:
         self._addresses = addresses
         self._lease = Lease(config.node_name, nonce or secrets.token_hex(4))
         self._seen: MeshNodeSpec | None = None
+        self._written: MeshNodeSpec | None = None  # what the API has taken and not shown yet
         self._troubles: dict[str, str] = {}
         self._told_clones = ""
 
@@ -76,7 +77,7 @@ class Publisher:
 
     def seen(self, node: MeshNode | None) -> None:
         """What the API has as this node's MeshNode; None if it has none."""
-        self._seen = node.spec if node else None
+        self._seen, self._written = (node.spec if node else None), None
 
     async def run(self) -> None:
         """Write until cancelled."""
@@ -112,7 +113,7 @@ class Publisher:
         if not proven:
             return f"there is no certificate to prove it with in {config.state_dir}/pki: run 'edgemesh join' first"
         wanted = spec(config, self._identity, self._addresses(config), proven)
-        if wanted == self._seen:
+        if wanted in (self._seen, self._written):
             return ""
         group, _, version = MeshNode.api_version.partition("/")
         body = {
@@ -123,6 +124,7 @@ class Publisher:
         }
         path = resource_path(group, version, "meshnodes", name=config.node_name)
         await self._api.patch(path, body, APPLY_PATCH, _APPLY)
+        self._written = wanted
         log.info("MeshNode %s is written: reached at %s", config.node_name, ", ".join(wanted.addresses) or "no address")
         return ""
 

@@ -134,7 +134,9 @@ def load(path: str | Path, *, master: str = "") -> Access:
         user = reader.convert(user_data, _User, user_at)
     server, problem = _server(master or cluster.server)
     if problem:
-        raise reader.error("kubeAPIConfig.master" if master else f"{cluster_at}.server", problem, "https://HOST:PORT")
+        raise reader.error(
+            "kubeAPIConfig.master" if master else f"{cluster_at}.server", problem, "such as https://api.example:6443"
+        )
     access = Access(
         server=server,
         ca=reader.text(cluster.certificate_authority, cluster.certificate_authority_data, cluster_at),
@@ -155,7 +157,7 @@ def of_master(master: str) -> Access:
     """An API's URL alone (EdgeMesh's kubeAPIConfig.master), without credentials. Raises KubeconfigError."""
     server, problem = _server(master)
     if problem:
-        raise KubeconfigError(f"kubeAPIConfig.master: {problem}; https://HOST:PORT")
+        raise KubeconfigError(f"kubeAPIConfig.master: {problem}; such as https://api.example:6443")
     return Access(server=server)
 
 
@@ -170,7 +172,7 @@ def in_cluster(environ: Mapping[str, str] = os.environ, folder: Path = SERVICE_A
         why = error.strerror if isinstance(error, OSError) else "not text"
         raise KubeconfigError(f"{folder / 'ca.crt'}: {why}: the pod needs a service account's token") from None
     return Access(
-        server=f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}",
+        server=f"https://{f'[{host}]' if ':' in host else host}:{port}",
         ca=ca,
         token_file=str(folder / "token"),
     )

@@ -18,7 +18,7 @@ from edgemesh.rules import Rules
 from edgemesh.snapshot import Affected, Snapshot
 from edgemesh.snapshot_file import SnapshotFile, encode
 from proxy.service import ServicePort
-from sync.client.manifests import UNREAD, FileState
+from sync.client.manifests import UNREAD, FileState, Manifests
 from sync.resources.kinds import Resource
 from tests.edgemesh import objects
 from tests.edgemesh.running import eventually
@@ -178,5 +178,33 @@ def test_the_snapshot_is_enough(config: Config, told: Told) -> None:
     agent = Agent(config, [], identity(), None)
     agent._decide(agent._snapshot.everything())
     assert told.log == ["mesh b", "devices 10.222.0.1", "names set 3", "rules set"]
+    agent._devices._changes.close()
+    agent._mesh._links.close()  # type: ignore[union-attr]
+
+
+@trio.testing.trio_test
+async def test_objects_of_an_api_followed_before_go_with_the_first_manifests(
+    config: Config, told: Told, tmp_path: Path
+) -> None:
+    snapshot = Snapshot()
+    snapshot.apply(WORLD)
+    assert SnapshotFile(config.snapshot_file).write(encode(snapshot, {}, config.service_range))
+    directory = tmp_path / "manifests"
+    directory.mkdir()
+    agent = Agent(config, [], identity(), directory)
+    assert agent._manifests
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(agent._follow, agent._manifests)
+        await trio.testing.wait_all_tasks_blocked()
+        assert len(agent._snapshot.objects) == len(WORLD)  # an empty directory is hardly meant
+        nursery.cancel_scope.cancel()
+    (directory / "all.yaml").write_text(
+        "apiVersion: v1\nkind: Service\nmetadata: {name: orders, namespace: shop}\nspec: {ports: [{port: 80}]}\n"
+    )
+    agent._manifests = Manifests(directory, service_range=config.service_range)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(agent._follow, agent._manifests)
+        await eventually(lambda: len(agent._snapshot.objects) == 1)
+        nursery.cancel_scope.cancel()
     agent._devices._changes.close()
     agent._mesh._links.close()  # type: ignore[union-attr]

@@ -90,15 +90,15 @@ def test_ill_and_empty(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_an_api_as_the_source(capsys: pytest.CaptureFixture[str]) -> None:
-    shown = msgspec.structs.replace(HEALTHY, source="the API at https://x", api=ApiStatus("https://x", True, NOW - 60))
+    shown = msgspec.structs.replace(
+        HEALTHY, source="the API at https://api.example", api=ApiStatus("https://api.example", True, NOW - 60)
+    )
     status.show(shown, NOW)
-    assert "objects: the API at https://x, followed for 60 s" in capsys.readouterr().out.splitlines()
-    away = msgspec.structs.replace(shown, api=ApiStatus("https://x", False, NOW - 600, "Connection refused"))
+    assert "objects: the API at https://api.example, followed for 60 s" in capsys.readouterr().out.splitlines()
+    away = msgspec.structs.replace(shown, api=ApiStatus("https://api.example", False, NOW - 600, "Connection refused"))
     status.show(away, NOW)
     lines = capsys.readouterr().out.splitlines()
-    assert (
-        "objects: the API at https://x, not followed for 10 min (Connection refused): what was known is served" in lines
-    )
+    assert f"objects: {away.source}, not followed for 10 min (Connection refused): what was known is served" in lines
     assert msgspec.convert(json.loads(status.to_json(away)), Status) == away
 
 

@@ -83,7 +83,10 @@ async def test_a_status_is_the_apis_word() -> None:
         (response(b"<html>", 502), "answers 502 with no Kubernetes Status"),
         (response(b"x" * 5000, 502), "more than 4096 bytes"),
         (response({"kind": "Pod"}, 500), "answers 500 with no Kubernetes Status"),
-        (response(b"", 302, Location="https://elsewhere"), "answers 302 with a redirect, which is not followed"),
+        (
+            response(b"", 302, Location="https://elsewhere.example"),
+            "answers 302 with a redirect, which is not followed",
+        ),
     ],
 )
 def test_everything_else_is_unreachable(answer: bytes, why: str, monkeypatch: pytest.MonkeyPatch) -> None:
