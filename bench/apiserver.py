@@ -33,10 +33,14 @@ class ApiServerError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class ApiServer:
-    """Where it is and how to get in; `pids` are etcd's and kube-apiserver's, `ready` the seconds that they took."""
+    """Where it is and how to get in; `pids` are etcd's and kube-apiserver's, `ready` the seconds that they took.
+
+    It believes clients whose certificate the CA of `ca` and `ca_key` signed.
+    """
 
     url: str
     ca: Path
+    ca_key: Path
     certificate: Path
     key: Path
     kubeconfig: Path
@@ -58,7 +62,9 @@ def running(folder: Path, *arguments: str) -> Iterator[ApiServer]:
     folder.mkdir(parents=True, exist_ok=True)
     authority = trustme.CA()
     ca, certificate, key = folder / "ca.crt", folder / "admin.crt", folder / "admin.key"
+    ca_key = folder / "ca.key"
     authority.cert_pem.write_to_path(str(ca))
+    authority.private_key_pem.write_to_path(str(ca_key))
     _write_pair(authority.issue_cert("127.0.0.1", "localhost", common_name="kube-apiserver"), folder / "server")
     _write_pair(
         authority.issue_cert("admin", common_name="admin", organization_name="system:masters"), folder / "admin"
@@ -76,7 +82,7 @@ def running(folder: Path, *arguments: str) -> Iterator[ApiServer]:
         _wait(url, context, server, folder)
         ready = time.monotonic() - began
         kubeconfig = write_kubeconfig(folder / "admin.kubeconfig", url, ca, certificate, key)
-        yield ApiServer(url, ca, certificate, key, kubeconfig, (etcd.pid, server.pid), ready)
+        yield ApiServer(url, ca, ca_key, certificate, key, kubeconfig, (etcd.pid, server.pid), ready)
 
 
 def write_kubeconfig(path: Path, url: str, ca: Path, certificate: Path, key: Path) -> Path:

@@ -1,4 +1,4 @@
-"""The command line's part about the cluster: join, token, node. Imports what a subcommand needs when it runs."""
+"""The command line's part about the cluster: cloud, join, token, node. Imports what a subcommand needs when it runs."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ ADMIN = Path("/var/lib/edgemesh-cloud/admin.kubeconfig")
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the subcommands."""
+    _add_cloud(commands)
     _add_join(commands)
 
     token = commands.add_parser("token", help="tokens that new nodes join by: create, list, revoke")
@@ -46,6 +47,59 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
             parser.add_argument(
                 "--kubeconfig", type=Path, metavar="FILE", help=f"default $KUBECONFIG, or {ADMIN} if it is there"
             )
+
+
+def _add_cloud(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    cloud = commands.add_parser("cloud", help="a Kubernetes API on one file, joining, and the mesh's controllers")
+    cloud.add_argument("--state-dir", type=Path, default=ADMIN.parent, metavar="DIR", help="default %(default)s")
+    cloud.add_argument("--listen", default="0.0.0.0:6443", metavar="IP:PORT", help="the API (default %(default)s)")
+    cloud.add_argument("--join-listen", default="0.0.0.0:10002", metavar="IP:PORT", help="default %(default)s")
+    cloud.add_argument(
+        "--advertise",
+        action="append",
+        default=[],
+        metavar="HOST",
+        help="where nodes reach this machine; repeatable, the first is told them (default: the host's name)",
+    )
+    cloud.add_argument(
+        "--relay", action="append", default=[], metavar="HOST:PORT", help="a relay that nodes are told of; repeatable"
+    )
+    cloud.add_argument("--service-range", default="10.96.0.0/12", metavar="CIDR", help="default %(default)s")
+    cloud.add_argument(
+        "--pod-range", default="10.244.0.0/16", metavar="CIDR", help="a /24 a node (default %(default)s)"
+    )
+    cloud.add_argument("--mesh-range", default="10.222.0.0/16", metavar="CIDR", help="default %(default)s")
+    cloud.add_argument("--cluster-domain", default="cluster.local", metavar="NAME", help="default %(default)s")
+    cloud.add_argument("--node-grace", default="40s", metavar="TIME", help="until a silent node is lost: %(default)s")
+    cloud.add_argument(
+        "--renewal-grace",
+        default="30d",
+        metavar="TIME",
+        help="past its certificate's end in which a node may still renew it: %(default)s",
+    )
+    there = cloud.add_argument_group("beside a cluster that is there: as its signer and controller, without an API")
+    there.add_argument("--kubeconfig", type=Path, metavar="FILE", help="the cluster's, with the rights of deploy/rbac")
+    there.add_argument(
+        "--ca-cert",
+        type=Path,
+        metavar="FILE",
+        help="the CA whose clients the cluster's API believes (--client-ca-file)",
+    )
+    there.add_argument("--ca-key", type=Path, metavar="FILE", help="its key")
+    cloud.set_defaults(run=_cloud)
+
+
+def _cloud(options: argparse.Namespace) -> int:
+    from edgemesh.cloud.options import OptionError, read
+    from edgemesh.cloud.role import CloudError, run
+
+    try:
+        run(read(options))
+    except OptionError as error:
+        return _fail(error, 2)
+    except CloudError as error:
+        return _fail(error)
+    return 0
 
 
 def _add_join(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

@@ -1,8 +1,9 @@
 """MeshNodes and Nodes to the tunnel's peers, and where each node is reached.
 
 Addresses decide where packets go, so no two nodes may have one: a key, a mesh address or a pod range that overlaps
-another node's, or the services', is refused, and the first node by name keeps it. All nodes see the same objects, so
-all refuse the same. A node whose key is refused is no peer at all; a node whose range is refused lacks that range.
+another node's, or the services', is refused, and the first node keeps it: by name, after those whose key the cloud has
+accepted (MeshNode.status). All nodes see the same objects, so all refuse the same. A node whose key is refused is no
+peer at all; a node whose range is refused lacks that range.
 """
 
 import base64
@@ -90,7 +91,7 @@ def mesh(
     own_relays: tuple[Address, ...] = ()
     problems: list[Problem] = []
     cut_off: set[str] = set()
-    for name, node in sorted(mesh_nodes.items()):
+    for name, node in sorted(mesh_nodes.items(), key=_standing):
         subject = f"MeshNode {name}"
         key = base64.b64decode(node.spec.public_key)
         holder = keys.setdefault(key, name)
@@ -98,6 +99,11 @@ def mesh(
             problems.append(Problem(subject, f"refused: it has the public key of {holder}"))
             cut_off.add(name)
             continue
+        if (accepted_key := node.status.public_key) and accepted_key != node.spec.public_key:
+            problems.append(Problem(subject, "refused: the cloud has not accepted its new public key"))
+            if name != config.node_name:
+                cut_off.add(name)
+                continue
         if public_key and (name == config.node_name) != (key == public_key):
             problems.append(Problem(subject, _stranger(name, config.node_name)))
             if name != config.node_name:
@@ -129,7 +135,7 @@ def mesh(
         problems.append(Problem(f"MeshNode {config.node_name}", text))
     own_node = nodes.get(config.node_name)
     return Mesh(
-        peers=tuple(peers),
+        peers=tuple(sorted(peers, key=lambda peer: peer.name)),
         addresses=addresses,
         hosts={
             name: hosts for name in {*mesh_nodes, *nodes} if (hosts := _hosts(mesh_nodes.get(name), nodes.get(name)))
@@ -140,6 +146,12 @@ def mesh(
         zone=own_node.zone if own_node else "",
         problems=tuple(problems),
     )
+
+
+def _standing(named: tuple[str, MeshNode]) -> tuple[bool, str]:
+    """Those whose key the cloud has accepted come first."""
+    name, node = named
+    return node.status.public_key != node.spec.public_key, name
 
 
 def _stranger(name: str, own: str) -> str:

@@ -8,6 +8,7 @@ different slices, and no slice has more than `MAX_ENDPOINTS`.
 
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import groupby
+from typing import Literal, NamedTuple
 
 from sync.resources.kinds import (
     MANAGED_BY,
@@ -31,6 +32,10 @@ MANAGER = "edgemesh.kubeedge.io"
 MAX_ENDPOINTS = 100
 """Endpoints a slice (upstream's --max-endpoints-per-slice)."""
 
+HEADLESS = "service.kubernetes.io/headless"
+"""Label of the slices of a headless service."""
+
+_OWN_LABELS = (SERVICE_NAME, MANAGED_BY, HEADLESS)
 _ENDED = ("Succeeded", "Failed")
 
 
@@ -50,32 +55,56 @@ def made_here(piece: EndpointSlice) -> bool:
     return piece.metadata.labels.get(MANAGED_BY) == MANAGER
 
 
+class Shape(NamedTuple):
+    """What all endpoints of a slice have in common: family and ports."""
+
+    address_type: Literal["IPv4", "IPv6"]
+    ports: tuple[PortOfSlice, ...]
+
+
 def slices(service: Service, pods: Iterable[Pod], nodes: Mapping[str, Node]) -> tuple[EndpointSlice, ...]:
     """The slices of a service, the same for the same pods in any order; `nodes` give zones, by name."""
-    endpoints = [
+    made: list[EndpointSlice] = []
+    for shape, members in endpoints(service, pods, nodes):
+        for start in range(0, len(members), MAX_ENDPOINTS):
+            name = f"{service.metadata.name}-{len(made)}"
+            made.append(piece(service, name, shape, members[start : start + MAX_ENDPOINTS]))
+    return tuple(made)
+
+
+def piece(service: Service, name: str, shape: Shape, members: Iterable[SliceEndpoint]) -> EndpointSlice:
+    """A slice of a service. As upstream's it has the service's labels, and one that marks a headless service."""
+    labels = {name: value for name, value in service.metadata.labels.items() if name not in _OWN_LABELS}
+    if service.headless:
+        labels[HEADLESS] = ""
+    metadata = Metadata(
+        name=name,
+        namespace=service.metadata.namespace,
+        labels=labels | {SERVICE_NAME: service.metadata.name, MANAGED_BY: MANAGER},
+    )
+    return EndpointSlice(
+        metadata=metadata, address_type=shape.address_type, endpoints=tuple(members), ports=shape.ports
+    )
+
+
+def endpoints(
+    service: Service, pods: Iterable[Pod], nodes: Mapping[str, Node]
+) -> list[tuple[Shape, list[SliceEndpoint]]]:
+    """The endpoints of a service by their shape, in an order that is the same for the same pods."""
+    found = [
         (_family(pod), _ports(service, pod), pod.metadata.name, pod)
         for pod in pods
         if selects(service, pod) and pod.status.pod_ip and pod.status.phase not in _ENDED
     ]
-    endpoints.sort(key=lambda endpoint: endpoint[:3])
-    made: list[EndpointSlice] = []
-    for (family, ports), group in groupby(endpoints, key=lambda endpoint: endpoint[:2]):
-        members = [_endpoint(service, pod, nodes) for *_, pod in group]
-        for start in range(0, len(members), MAX_ENDPOINTS):
-            metadata = Metadata(
-                name=f"{service.metadata.name}-{len(made)}",
-                namespace=service.metadata.namespace,
-                labels={SERVICE_NAME: service.metadata.name, MANAGED_BY: MANAGER},
-            )
-            made.append(
-                EndpointSlice(
-                    metadata=metadata,
-                    address_type="IPv6" if family == 6 else "IPv4",
-                    endpoints=tuple(members[start : start + MAX_ENDPOINTS]),
-                    ports=tuple(PortOfSlice(name=name, protocol=protocol, port=port) for name, protocol, port in ports),
-                )
-            )
-    return tuple(made)
+    found.sort(key=lambda endpoint: endpoint[:3])
+    grouped: list[tuple[Shape, list[SliceEndpoint]]] = []
+    for (family, ports), group in groupby(found, key=lambda endpoint: endpoint[:2]):
+        shape = Shape(
+            "IPv6" if family == 6 else "IPv4",
+            tuple(PortOfSlice(name=name, protocol=protocol, port=port) for name, protocol, port in ports),
+        )
+        grouped.append((shape, [_endpoint(service, pod, nodes) for *_, pod in group]))
+    return grouped
 
 
 def _family(pod: Pod) -> int:

@@ -277,10 +277,14 @@ class MeshNodeSpec(Struct, frozen=True, rename="camel", omit_defaults=True, gc=F
 
 
 class MeshNodeStatus(Struct, frozen=True, rename="camel", omit_defaults=True, gc=False):
-    """What the cluster gives a node: its own addresses in the mesh, and its pods' ranges as CIDR text."""
+    """What the cluster gives a node: its own addresses in the mesh, and its pods' ranges as CIDR text.
+
+    `public_key` is the key that it was given them for: no other node's. It is empty where nobody looks after that.
+    """
 
     mesh_addresses: tuple[str, ...] = ()
     pod_ranges: tuple[str, ...] = ()
+    public_key: str = ""
 
 
 class MeshNode(Object, frozen=True, kw_only=True, tag="MeshNode"):

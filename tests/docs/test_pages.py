@@ -41,10 +41,17 @@ def _required(words: list[str]) -> list[str]:
     return ["--manifests", MANIFESTS] if words == ["relay"] else []
 
 
+def started(unit: Path) -> list[str]:
+    """What a unit starts; variables have the values that its comments give as examples."""
+    text = unit.read_text()
+    (line,) = re.findall(r"^ExecStart=(.*)$", text, re.MULTILINE)
+    examples = dict(re.findall(r"(\w+)=\"(.*)\"", text))
+    return shlex.split(re.sub(r"\$(\w+)", lambda found: examples[found[1]], line))
+
+
 @pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.name)
 def test_units_start_what_there_is(unit: Path) -> None:
-    (line,) = re.findall(r"^ExecStart=(.*)$", unit.read_text(), re.MULTILINE)
-    env, program, *words = shlex.split(line)
+    env, program, *words = started(unit)
     assert (env, program) == ("/usr/bin/env", "edgemesh")
     assert words[0] in unit.name
     cli.parser().parse_args(words)
@@ -101,8 +108,9 @@ def test_the_readme_installs_a_node(host: Host) -> None:
     space.run(f"cd {MANIFESTS} && {describe}", env=env)
     assert [file.name for file in host.path(MANIFESTS).iterdir()] == ["a1.yaml"]
     for unit in UNITS:
-        (line,) = re.findall(r"^ExecStart=(.*)$", unit.read_text(), re.MULTILINE)
-        space.popen(shlex.split(line), env=env, log=host.logs / f"{unit.stem}.log")
+        if "cloud" in unit.stem:
+            continue
+        space.popen(started(unit), env=env, log=host.logs / f"{unit.stem}.log")
     until(lambda: host.status().get("healthy"), 20, "healthy", host.status)
     for script in rest:
         space.run(script, env=env)

@@ -140,3 +140,16 @@ def test_no_two_nodes_have_one_address_or_key(claims: list[tuple[list[str], int]
             if not any(network.overlaps(other) for other in naive):
                 naive.append(network)
     assert given_ == naive
+
+
+def test_a_key_that_the_cloud_accepted_of_another_is_not_taken_by_a_name_that_comes_first() -> None:
+    honest = mesh_node("c", 3)
+    accepted = {"meshAddresses": ["10.222.0.3"], "publicKey": honest.spec.public_key}
+    honest = mesh_node("c", 3, status=accepted)
+    for thief in (mesh_node("b", 3), mesh_node("b", 3, status={"publicKey": mesh_node("b", 2).spec.public_key})):
+        found = look(mesh_node("a", 1), thief, honest)
+        assert [peer.name for peer in found.peers] == ["c"]
+        assert found.cut_off == {"b"}
+    found = look(mesh_node("a", 1), mesh_node("b", 2, status=accepted))
+    assert found.peers == ()
+    assert told(found)[-1].endswith("the cloud has not accepted its new public key")

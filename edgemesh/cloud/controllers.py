@@ -1,0 +1,92 @@
+"""All controllers: one view of the objects, and each told of what touches it. Clients of the API, on trio.
+
+API ─► ApiObjects ─► Snapshot ─┬─ Endpoints     EndpointSlices        (embedded API)
+                               ├─ Addresses     ranges, mesh addresses
+        leases ────────────────┼─ Heartbeats    Ready or not          (embedded API)
+        records, tokens ───────┴─ Housekeeping  the revoked, rights, clones
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+import trio
+
+from edgemesh.cloud import setup
+from edgemesh.cloud.endpoints import Endpoints
+from edgemesh.cloud.housekeeping import Housekeeping
+from edgemesh.cloud.nodes import Addresses, Heartbeats
+from edgemesh.cloud.options import Options
+from edgemesh.cloud.state import State
+from edgemesh.join.endpoint import Answer, Endpoint
+from edgemesh.snapshot import Snapshot
+from sync.client import kubeconfig
+from sync.client.connection import Api, ApiStatus, ApiUnreachable
+from sync.client.objects import ApiObjects
+from sync.client.wire import Followed
+from sync.resources.kinds import EndpointSlice, MeshNode, Node, Pod, Service
+
+RETRY = 2.0
+"""Seconds between attempts to make what must be there."""
+
+NODES = (Followed(Node, "nodes"), Followed(MeshNode, "meshnodes"))
+ENDPOINTS = (Followed(Service, "services"), Followed(Pod, "pods"), Followed(EndpointSlice, "endpointslices"))
+
+log = logging.getLogger("edgemesh.cloud")
+
+
+class Controllers:
+    """`api_server` is the URL for nodes; `cut` gets the serials of all revoked certificates, in this thread."""
+
+    def __init__(self, options: Options, state: State, api_server: str, cut: Callable[[frozenset[int]], None]) -> None:
+        self._options = options
+        self._state = state
+        self._api_server = api_server
+        self._cut = cut
+        self._api = Api(kubeconfig.load(options.kubeconfig or state.kubeconfig))
+        self._endpoint = Endpoint(state.authority, self._api, grace=options.renewal_grace, nodes=options.embedded)
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        options, here = self._options, self._state
+        async with self._api as api:
+            await _set_up(api, options, here, self._api_server)
+            await _control(api, options, here, self._cut)
+
+    async def join(self, method: str, path: str, body: bytes, address: str) -> Answer:
+        """Answer a request to the join endpoint."""
+        return await self._endpoint.handle(method, path, body, address)
+
+
+async def _control(api: Api, options: Options, state: State, cut: Callable[[frozenset[int]], None]) -> None:
+    snapshot = Snapshot()
+    addresses = Addresses(
+        api, snapshot, pod_range=options.pod_range, mesh_range=options.mesh_range, embedded=options.embedded
+    )
+    endpoints = Endpoints(api, snapshot) if options.embedded else None
+    found = ApiObjects(api, followed=(*NODES, *ENDPOINTS) if endpoints else NODES)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(found.run)
+        nursery.start_soon(addresses.work.run)
+        if endpoints:
+            nursery.start_soon(endpoints.work.run)
+            nursery.start_soon(Heartbeats(api, options.node_grace).run)
+        nursery.start_soon(Housekeeping(api, state, cut, embedded=options.embedded).run)
+        async for changes in found:
+            affected = snapshot.apply(changes.changed, changes.gone)
+            addresses.changed(affected)
+            if endpoints:
+                endpoints.changed(affected)
+
+
+async def _set_up(api: Api, options: Options, state: State, api_server: str) -> None:
+    told = ""
+    while True:
+        try:
+            return await setup.run(api, options.cluster(api_server), state.authority.pem)
+        except (ApiStatus, ApiUnreachable) as error:
+            if str(error) != told:
+                log.warning("the cluster can't be set up: %s: tried again", error)
+            told = str(error)
+        await trio.sleep(RETRY)

@@ -1,0 +1,162 @@
+"""What `edgemesh cloud` is told."""
+
+from __future__ import annotations
+
+import argparse
+import ipaddress
+import re
+import socket
+from collections.abc import Sequence
+from pathlib import Path
+
+from msgspec import Struct
+
+from edgemesh import token
+from edgemesh.join.messages import Cluster
+from sync.controllers.nodes import GRACE
+from sync.resources.validate import split_host_port
+from tunnel.endpoint import Address
+
+STATE_DIR = Path("/var/lib/edgemesh-cloud")
+API_PORT = 6443
+JOIN_PORT = 10002
+
+
+class OptionError(Exception):
+    """An option can't be used; the message names it and says what would be right."""
+
+
+class Options(Struct, frozen=True, kw_only=True):
+    """Addresses to listen on and to be reached at, ranges as CIDR text, times in seconds.
+
+    With `kubeconfig` the cloud serves a cluster that is there; `authority` are then the files of the CA that its
+    API believes (certificate, key), or None for a CA of the cloud's own.
+    """
+
+    state_dir: Path = STATE_DIR
+    listen: Address = Address("0.0.0.0", API_PORT)
+    join_listen: Address = Address("0.0.0.0", JOIN_PORT)
+    advertise: tuple[str, ...] = ()
+    relays: tuple[str, ...] = ()
+    service_range: str = "10.96.0.0/12"
+    pod_range: str = "10.244.0.0/16"
+    mesh_range: str = "10.222.0.0/16"
+    cluster_domain: str = "cluster.local"
+    kubeconfig: Path | None = None
+    authority: tuple[Path, Path] | None = None
+    node_grace: float = GRACE
+    renewal_grace: float = 30 * 86400.0
+
+    @property
+    def embedded(self) -> bool:
+        """Whether the API is this process's own."""
+        return self.kubeconfig is None
+
+    @property
+    def host(self) -> str:
+        """Where nodes reach this machine: what is advertised first, else the host's name."""
+        if self.advertise:
+            return self.advertise[0]
+        return self.listen.host if self.listen.host not in ("0.0.0.0", "::") else socket.gethostname()
+
+    def cluster(self, api_server: str) -> Cluster:
+        """What a node that joins is told."""
+        return Cluster(
+            api_server=api_server,
+            join=f"https://{bracketed(self.host)}:{self.join_listen.port}",
+            relays=self.relays,
+            service_cidr=self.service_range,
+            pod_cidr=self.pod_range,
+            mesh_cidr=self.mesh_range,
+            cluster_domain=self.cluster_domain,
+        )
+
+
+def names(options: Options, first_service_address: str) -> Sequence[str]:
+    """What the server's certificate is for."""
+    here = socket.gethostname()
+    inside = [f"kubernetes.default.svc.{options.cluster_domain}", "kubernetes.default.svc", "kubernetes.default"]
+    found = [options.host, *options.advertise, here, "localhost", "127.0.0.1", first_service_address, *inside]
+    listened = [each.host for each in (options.listen, options.join_listen) if each.host not in ("0.0.0.0", "::")]
+    return tuple(dict.fromkeys((*found, *listened)))
+
+
+def bracketed(host: str) -> str:
+    """A host as it stands in a URL."""
+    return f"[{host}]" if ":" in host else host
+
+
+def read(words: argparse.Namespace) -> Options:
+    """From the command line. Raises OptionError."""
+    for name in ("service_range", "pod_range", "mesh_range"):
+        _network(_option(name), getattr(words, name))
+    ranges = [
+        (name, ipaddress.ip_network(getattr(words, name))) for name in ("service_range", "pod_range", "mesh_range")
+    ]
+    for at, (name, network) in enumerate(ranges):
+        for other, taken in ranges[:at]:
+            if network.overlaps(taken):
+                raise OptionError(f"{_option(name)} {network} overlaps {_option(other)} {taken}: choose another")
+    if (words.ca_cert is None) != (words.ca_key is None):
+        raise OptionError("--ca-cert and --ca-key belong together")
+    if not words.kubeconfig and words.ca_cert:
+        raise OptionError("--ca-cert is for a cluster that is there: name its --kubeconfig, too")
+    return Options(
+        state_dir=words.state_dir,
+        listen=_address("--listen", words.listen, API_PORT),
+        join_listen=_address("--join-listen", words.join_listen, JOIN_PORT),
+        advertise=tuple(_host("--advertise", text) for text in words.advertise),
+        relays=tuple(_relay(text) for text in words.relay),
+        service_range=words.service_range,
+        pod_range=words.pod_range,
+        mesh_range=words.mesh_range,
+        cluster_domain=words.cluster_domain,
+        kubeconfig=words.kubeconfig,
+        authority=(words.ca_cert, words.ca_key) if words.ca_cert else None,
+        node_grace=_seconds("--node-grace", words.node_grace),
+        renewal_grace=_seconds("--renewal-grace", words.renewal_grace),
+    )
+
+
+def _option(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def _network(option: str, text: str) -> None:
+    try:
+        found = ipaddress.ip_network(text)
+    except ValueError as error:
+        raise OptionError(f"{option} {text}: {error}: a range such as 10.244.0.0/16") from None
+    if found.version != 4 or found.prefixlen > 24:
+        raise OptionError(f"{option} {text}: an IPv4 range of /24 or larger, such as 10.244.0.0/16")
+
+
+def _address(option: str, text: str, port: int) -> Address:
+    host, found = split_host_port(text, port)
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        raise OptionError(f"{option} {text}: an address and a port, such as 0.0.0.0:{port}") from None
+    return Address(host, found)
+
+
+def _host(option: str, text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9]([-A-Za-z0-9.]*[A-Za-z0-9])?", text):
+        try:
+            ipaddress.ip_address(text)
+        except ValueError:
+            raise OptionError(f"{option} {text}: a host's name or an address, without port") from None
+    return text
+
+
+def _relay(text: str) -> str:
+    host, port = split_host_port(text, 20006)
+    _host("--relay", host)
+    return f"{bracketed(host)}:{port}"
+
+
+def _seconds(option: str, text: str) -> float:
+    try:
+        return token.duration(text).total_seconds()
+    except token.TokenError as error:
+        raise OptionError(f"{option}: {error}") from None

@@ -1,0 +1,166 @@
+"""The process: asyncio has the servers, in the main thread; trio has the controllers, in the other.
+
+Each is ended by the other's end: a cloud that does half its work is not up. The API comes first: it serves before the
+controllers' modules, trio among them, are imported.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import logging
+import signal
+import ssl
+import time
+from collections.abc import Awaitable
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from edgemesh.authority import utc
+from edgemesh.cloud import state
+from edgemesh.cloud.options import Options, names
+from edgemesh.cloud.state import State, StateError
+from sync.client import kubeconfig
+from sync.client.kubeconfig import KubeconfigError
+from sync.store import StoreFault
+
+if TYPE_CHECKING:
+    from edgemesh.cloud.joining import Joining
+    from sync.api.server import Server
+
+CERTIFICATES_EVERY = 6 * 3600.0
+"""Seconds between looks at the age of certificates."""
+
+log = logging.getLogger("edgemesh.cloud")
+
+
+class CloudError(Exception):
+    """The cloud can't run, or a part of it failed; the message says why and what to do."""
+
+
+def run(options: Options) -> None:
+    """Until SIGTERM or SIGINT. Raises CloudError."""
+    try:
+        asyncio.run(Cloud(options, state.load(options, utc(time.time()))).run())
+    except (StateError, KubeconfigError, StoreFault, ssl.SSLError) as error:
+        raise CloudError(str(error)) from None
+
+
+class Cloud:
+    """One cloud; `run` it."""
+
+    def __init__(self, options: Options, found: State) -> None:
+        self._options = options
+        self._state = found
+        self._names = names(options, str(ipaddress.ip_network(options.service_range)[1]))
+        self._server: Server | None = None
+        self._api_server = ""
+        self._loop: asyncio.AbstractEventLoop
+
+    async def run(self) -> None:
+        """Until a signal, or until a part fails. Raises CloudError and what `run` expects."""
+        self._loop = asyncio.get_running_loop()
+        stopping = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._loop.add_signal_handler(number, stopping.set)
+        here = self._state
+        first = not here.admin.exists()
+        here.keep_server(self._names, utc(time.time()))
+        try:
+            await self._find_api()
+            await self._control(first, stopping)
+        finally:
+            if self._server:
+                await self._server.stop()
+
+    async def _control(self, first: bool, stopping: asyncio.Event) -> None:
+        """Let nodes join, and keep what should be kept."""
+        from edgemesh.cloud.controllers import Controllers
+        from edgemesh.cloud.joining import Joining
+        from edgemesh.cloud.thread import TrioThread
+
+        options, here = self._options, self._state
+        controllers = Controllers(options, here, self._api_server, self._cut)
+        thread = TrioThread(controllers.run)
+        joining = Joining(partial(thread.call, controllers.join))
+        tasks: list[asyncio.Task[Any]] = []
+        try:
+            port = await _listening(joining.start(options.join_listen, here.certificate, here.key), "--join-listen")
+            log.info("nodes join at %s", state.url(options.host, port))
+            thread.start()
+            if first and options.embedded:
+                self._welcome()
+            ends = (stopping.wait(), thread.ended(), self._keep_certificates(joining))
+            tasks = [asyncio.create_task(each) for each in ends]
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                if error := task.exception():
+                    raise CloudError(f"a part of the cloud failed: {type(error).__name__}: {error}") from error
+        finally:
+            for task in tasks:
+                task.cancel()
+            await joining.stop()
+            await thread.stop()
+
+    async def _find_api(self) -> None:
+        """Serve the API, or find out where it is."""
+        options, here = self._options, self._state
+        if options.kubeconfig:
+            self._api_server = kubeconfig.load(options.kubeconfig).server
+            return
+        from sync.api import server as api  # beside a cluster that is there it is not needed
+
+        server = api.Server(
+            api.Options(
+                host=options.listen.host,
+                port=options.listen.port,
+                certificate=here.certificate,
+                key=here.key,
+                client_ca=here.ca,
+                database=here.database,
+                service_range=options.service_range,
+                advertise=options.host,
+            )
+        )
+        port = await _listening(server.start(), "--listen")
+        self._server = server
+        self._api_server = state.url(options.host, port)
+        here.keep_clients(self._api_server, self._loopback(port), utc(time.time()))
+
+    def _loopback(self, port: int) -> str:
+        listened = self._options.listen.host
+        return state.url("127.0.0.1" if listened in ("0.0.0.0", "::") else listened, port)
+
+    def _welcome(self) -> None:
+        log.info(
+            "this is a new cluster. As root on this machine:\n"
+            "  export KUBECONFIG=%s\n"
+            "  edgemesh token create     # prints the command by which a machine joins\n"
+            "  kubectl get nodes",
+            self._state.admin,
+        )
+
+    async def _keep_certificates(self, joining: Joining) -> None:
+        """Make certificates anew when they get old."""
+        while True:
+            await asyncio.sleep(CERTIFICATES_EVERY)
+            here = self._state
+            if here.keep_server(self._names, utc(time.time())):
+                joining.reload(here.certificate, here.key)
+                if self._server:
+                    self._server.reload_certificate()
+            if self._server:
+                here.keep_clients(self._api_server, self._loopback(self._server.port), utc(time.time()))
+
+    def _cut(self, serials: frozenset[int]) -> None:
+        """Called by the controllers' thread."""
+        if self._server:
+            self._loop.call_soon_threadsafe(self._server.revoke, serials)
+
+
+async def _listening(start: Awaitable[int], option: str) -> int:
+    try:
+        return await start
+    except OSError as error:
+        why = error.strerror or str(error)
+        raise CloudError(f"{why}: stop what listens there, or choose another address with {option}") from None

@@ -1,0 +1,194 @@
+"""What the cloud keeps on disk: the cluster's CA, certificates of its own, kubeconfigs, the database.
+
+STATE/ca.crt, ca.key                      the cluster's CA (see edgemesh.authority)
+STATE/server.crt, server.key              of the API and the join endpoint
+STATE/cloud.crt, cloud.key, cloud.kubeconfig    the controllers' way to the embedded API
+STATE/admin.kubeconfig                    yours: all rights, for a year
+STATE/api.db                              the embedded API's objects
+STATE/revoked.crl                         the list of the revoked
+
+Keys and kubeconfigs are mode 0600. Certificates are made anew when they are past `RENEW` of their life, or are for
+other names than they should be.
+"""
+
+from __future__ import annotations
+
+import base64
+import logging
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+
+from cryptography import x509
+from msgspec import Struct
+
+from edgemesh import authority, files
+from edgemesh.authority import Authority, AuthorityError
+from edgemesh.cloud.options import Options, bracketed
+
+ADMINS = "system:masters"
+"""Kubernetes' group of all rights."""
+CLOUD_USER = "edgemesh:cloud"
+RENEW = 0.7
+
+log = logging.getLogger("edgemesh.cloud")
+
+
+class StateError(Exception):
+    """The state directory can't be used; the message says which file, why, and what to do."""
+
+
+class State(Struct, frozen=True):
+    """The files; `authority` signs."""
+
+    folder: Path
+    authority: Authority
+
+    @property
+    def ca(self) -> Path:
+        """The CA's certificate."""
+        return self.folder / "ca.crt"
+
+    @property
+    def certificate(self) -> Path:
+        """The servers' certificate."""
+        return self.folder / "server.crt"
+
+    @property
+    def key(self) -> Path:
+        """The servers' key."""
+        return self.folder / "server.key"
+
+    @property
+    def kubeconfig(self) -> Path:
+        """The controllers'."""
+        return self.folder / "cloud.kubeconfig"
+
+    @property
+    def admin(self) -> Path:
+        """The administrator's."""
+        return self.folder / "admin.kubeconfig"
+
+    @property
+    def database(self) -> Path:
+        """The embedded API's."""
+        return self.folder / "api.db"
+
+    @property
+    def revoked(self) -> Path:
+        """The list of the revoked, DER."""
+        return self.folder / "revoked.crl"
+
+    def keep_server(self, wanted: Sequence[str], now: datetime) -> bool:
+        """Make the servers' certificate where it is missing, old or for other names; whether it is new."""
+        found = _certificate(self.certificate)
+        if found and self.key.exists() and self._good(found, now) and _names(found) == set(wanted):
+            return False
+        made = self.authority.server(wanted, now)
+        files.replace(self.key, made.key)
+        files.replace(self.certificate, made.certificate, 0o644)
+        log.info("the servers' certificate is new, for %s", ", ".join(wanted))
+        return True
+
+    def keep_clients(self, server: str, loopback: str, now: datetime) -> bool:
+        """Make the administrator's and the controllers' kubeconfigs; whether one is new. URLs of the embedded API."""
+        certificate = self.folder / "cloud.crt"
+        new = False
+        if not (found := _certificate(certificate)) or not self._good(found, now):
+            made = self.authority.client(CLOUD_USER, (ADMINS,), now)
+            files.replace(self.folder / "cloud.key", made.key)
+            files.replace(certificate, made.certificate, 0o644)
+            new = True
+        text = _kubeconfig(loopback, self.authority.pem, CLOUD_USER, certificate, self.folder / "cloud.key")
+        if files.read(self.kubeconfig) != text:
+            files.replace(self.kubeconfig, text)
+        if not self._admin_is_good(server, now):
+            made = self.authority.client("admin", (ADMINS,), now)
+            files.replace(self.admin, _kubeconfig(server, self.authority.pem, "admin", made.certificate, made.key))
+            new = True
+        return new
+
+    def _admin_is_good(self, server: str, now: datetime) -> bool:
+        text = (files.read(self.admin) or b"").decode(errors="replace")
+        for line in text.splitlines():
+            key, _, value = line.strip().partition(": ")
+            if key == "client-certificate-data":
+                try:
+                    found = x509.load_pem_x509_certificate(base64.b64decode(value))
+                except ValueError:
+                    return False
+                return self._good(found, now) and f"server: {server}\n" in text
+        return False
+
+    def _good(self, certificate: x509.Certificate, now: datetime) -> bool:
+        begins, ends = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+        return self.authority.issued(certificate) and begins <= now < begins + RENEW * (ends - begins)
+
+
+def load(options: Options, now: datetime) -> State:
+    """The state directory, made if need be. Raises StateError."""
+    folder = options.state_dir.absolute()
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder.chmod(0o700)
+        given = options.authority
+        signer = authority.load(*given) if given else authority.load_or_make(folder, now)
+        state = State(folder, signer)
+        if given and files.read(state.ca) != signer.pem:
+            files.replace(state.ca, signer.pem, 0o644)
+    except OSError as error:
+        do = "run as root, or name another with --state-dir" if isinstance(error, PermissionError) else "see there"
+        raise StateError(
+            f"{error.filename or folder}: {error.strerror}: the cloud's state is kept there: {do}"
+        ) from None
+    except AuthorityError as error:
+        raise StateError(str(error)) from None
+    return state
+
+
+def _certificate(path: Path) -> x509.Certificate | None:
+    try:
+        return x509.load_pem_x509_certificate(files.read(path) or b"")
+    except ValueError:
+        return None
+
+
+def _names(certificate: x509.Certificate) -> set[str]:
+    try:
+        found = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except (x509.ExtensionNotFound, ValueError):
+        return set()
+    addresses = found.get_values_for_type(x509.IPAddress)
+    return {*map(str, addresses), *found.get_values_for_type(x509.DNSName)}
+
+
+def _kubeconfig(server: str, ca: bytes, user: str, certificate: Path | bytes, key: Path | bytes) -> bytes:
+    def credential(name: str, value: Path | bytes) -> str:
+        if isinstance(value, Path):
+            return f'    {name}: "{value}"'
+        return f"    {name}-data: {base64.b64encode(value).decode()}"
+
+    return f"""apiVersion: v1
+kind: Config
+current-context: edgemesh
+clusters:
+- name: edgemesh
+  cluster:
+    server: {server}
+    certificate-authority-data: {base64.b64encode(ca).decode()}
+contexts:
+- name: edgemesh
+  context:
+    cluster: edgemesh
+    user: {user}
+users:
+- name: {user}
+  user:
+{credential("client-certificate", certificate)}
+{credential("client-key", key)}
+""".encode()
+
+
+def url(host: str, port: int) -> str:
+    """Of an HTTPS server."""
+    return f"https://{bracketed(host)}:{port}"

@@ -1,0 +1,104 @@
+"""Leases to the Ready condition, over an API that is a dictionary."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any, cast
+
+import trio
+
+from edgemesh.cloud.nodes import Heartbeats
+from sync.client.connection import Api
+
+Object = dict[str, Any]
+
+
+class Cluster:
+    """As much of an API as is asked."""
+
+    def __init__(self) -> None:
+        self.nodes: dict[str, Object] = {}
+        self.leases: dict[str, dict[str, float]] = {"edgemesh-system": {}, "kube-node-lease": {}}
+        self.pods: dict[str, Object] = {}
+        self.writes: list[str] = []
+
+    async def list(self, path: str, query: dict[str, str] | None = None) -> Object:
+        if path.endswith("/leases"):
+            found = self.leases[path.split("/")[-2]]
+            return {"items": [_lease(name, when) for name, when in found.items()]}
+        if path.endswith("/pods"):
+            node = (query or {})["fieldSelector"].removeprefix("spec.nodeName=")
+            return {"items": [pod for pod in self.pods.values() if pod["spec"]["nodeName"] == node]}
+        return {"items": list(self.nodes.values())}
+
+    async def patch(self, path: str, patch: Object, content_type: str) -> Object:
+        self.writes.append(path)
+        kind, name = path.split("/")[-3:-1]
+        target = {"nodes": self.nodes, "pods": self.pods}[kind][name]
+        (condition,) = patch["status"]["conditions"]
+        kept = next(
+            (each for each in target["status"]["conditions"] if each["type"] == condition["type"]), cast(Object, {})
+        )
+        target["status"]["conditions"] = [{**kept, **condition}]
+        return target
+
+    def node(self, name: str) -> None:
+        self.nodes[name] = {"metadata": {"name": name}, "status": {"conditions": []}}
+
+    def pod(self, name: str, node: str) -> None:
+        conditions = [{"type": "Ready", "status": "True"}]
+        self.pods[name] = {
+            "metadata": {"name": name, "namespace": "shop"},
+            "spec": {"nodeName": node},
+            "status": {"conditions": conditions},
+        }
+
+    def ready(self, name: str) -> str:
+        return next((str(each["status"]) for each in self.nodes[name]["status"]["conditions"]), "")
+
+    def look(self, now: float, grace: float = 40.0) -> Sequence[str]:
+        self.writes = []
+        trio.run(Heartbeats(cast(Api, self), grace).look, now)
+        return self.writes
+
+
+def _lease(name: str, when: float) -> Object:
+    micros = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(when)) + f".{int(when % 1 * 1e6):06d}Z"
+    return {"metadata": {"name": name}, "spec": {"renewTime": micros}}
+
+
+def test_a_node_is_ready_with_its_lease_and_unknown_without() -> None:
+    cluster = Cluster()
+    for name in ("a", "b"):
+        cluster.node(name)
+    cluster.leases["edgemesh-system"] = {"a": 1000.5}
+    cluster.look(1010.0)
+    assert (cluster.ready("a"), cluster.ready("b")) == ("True", "Unknown")
+    assert cluster.look(1039.0) == [], "what is right is not written again"
+
+
+def test_a_lost_node_takes_its_pods_out_and_comes_back() -> None:
+    cluster = Cluster()
+    cluster.node("a")
+    cluster.pod("web", "a")
+    cluster.pod("other", "b")
+    cluster.leases["edgemesh-system"] = {"a": 1000.0}
+    cluster.look(1001.0)
+    cluster.look(1041.0)
+    assert cluster.ready("a") == "Unknown"
+    assert cluster.pods["web"]["status"]["conditions"][0]["status"] == "False"
+    assert cluster.pods["other"]["status"]["conditions"][0]["status"] == "True"
+    cluster.leases["edgemesh-system"] = {"a": 1042.0}
+    cluster.look(1043.0)
+    assert cluster.ready("a") == "True"
+
+
+def test_a_kubelets_lease_counts_as_well_and_its_word_is_left() -> None:
+    cluster = Cluster()
+    cluster.node("a")
+    cluster.leases["kube-node-lease"] = {"a": 1000.0}
+    cluster.nodes["a"]["status"]["conditions"] = [{"type": "Ready", "status": "True", "reason": "KubeletReady"}]
+    assert cluster.look(1001.0) == []
+    cluster.nodes["a"]["status"]["conditions"] = [{"type": "Ready", "status": "False", "reason": "KubeletNotReady"}]
+    assert cluster.look(1002.0) == []

@@ -1,0 +1,116 @@
+"""Keys are looked at once at a time, again if they changed, later if they failed."""
+
+import itertools
+import logging
+from collections.abc import Awaitable, Callable
+
+import pytest
+import trio
+import trio.testing
+
+from edgemesh.cloud.work import FIRST_RETRY, Work
+from sync.client.connection import ApiStatus, ApiUnreachable
+
+
+def run(main: Callable[[], Awaitable[None]]) -> None:
+    trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
+
+
+def test_a_key_that_changes_while_it_is_looked_at_is_looked_at_again() -> None:
+    looks: list[tuple[str, int]] = []
+    at_work = 0
+
+    async def look(key: str) -> None:
+        nonlocal at_work
+        at_work += 1
+        looks.append((key, at_work))
+        if len(looks) == 1:
+            work.add(["a", "b"])
+        await trio.sleep(1)
+        at_work -= 1
+
+    work: Work[str] = Work("test", look)
+
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(work.run)
+            work.add(["a"])
+            await trio.sleep(10)
+            nursery.cancel_scope.cancel()
+
+    run(main)
+    assert looks == [("a", 1), ("a", 1), ("b", 1)]
+
+
+def test_no_two_workers_have_one_key() -> None:
+    running: set[int] = set()
+    done: list[int] = []
+
+    async def look(key: int) -> None:
+        assert key not in running
+        running.add(key)
+        await trio.sleep(0.3)
+        running.discard(key)
+        done.append(key)
+
+    work: Work[int] = Work("test", look, workers=4)
+
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(work.run)
+            for _ in range(20):
+                work.add(range(8))
+                await trio.sleep(0.1)
+            await trio.sleep(5)
+            nursery.cancel_scope.cancel()
+
+    run(main)
+    assert set(done) == set(range(8))
+    assert running == set()
+
+
+def test_what_fails_is_tried_later_and_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    times: list[float] = []
+
+    async def look(key: str) -> None:
+        times.append(trio.current_time())
+        if len(times) <= 4:
+            raise ApiUnreachable("nobody there")
+
+    work: Work[str] = Work("test", look)
+
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(work.run)
+            work.add(["a"])
+            await trio.sleep(30)
+            nursery.cancel_scope.cancel()
+
+    with caplog.at_level(logging.INFO):
+        run(main)
+    gaps = [round(b - a, 3) for a, b in itertools.pairwise(times)]
+    assert gaps == [FIRST_RETRY, FIRST_RETRY * 2, FIRST_RETRY * 4, FIRST_RETRY * 8]
+    assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
+
+
+def test_a_conflict_is_a_race_and_not_told(caplog: pytest.LogCaptureFixture) -> None:
+    tries = 0
+
+    async def look(key: str) -> None:
+        nonlocal tries
+        tries += 1
+        if tries == 1:
+            raise ApiStatus(409, "Conflict", "modified", {}, 0.0)
+
+    work: Work[str] = Work("test", look)
+
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(work.run)
+            work.add(["a"])
+            await trio.sleep(5)
+            nursery.cancel_scope.cancel()
+
+    run(main)
+    assert tries == 2
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
