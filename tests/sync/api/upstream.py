@@ -37,8 +37,14 @@ class Kubernetes:
             self.request("DELETE", f"{CRDS}/shirts.example.com")
         wanted = 200 if shirts else 404
         self._wait(lambda: self.request("GET", "/apis/example.com/v1/shirts")[0] == wanted)
-        if not shirts:
+        if shirts:  # the old definition may have been served for a moment more
+            self._wait(self._established)
+        else:
             self._wait(lambda: self.request("GET", f"{CRDS}/shirts.example.com")[0] == 404)
+
+    def _established(self) -> bool:
+        conditions = self.request("GET", f"{CRDS}/shirts.example.com")[1].get("status", {}).get("conditions", ())
+        return any((each["type"], each["status"]) == ("Established", "True") for each in conditions)
 
     def request(
         self, method: str, where: str, body: Json | None = None, accept: str = "application/json"
