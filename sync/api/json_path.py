@@ -16,6 +16,8 @@ _STEP = re.compile(
     r"|\.(\*|(?:\\.|[^.\[\]\\])+)"
 )
 
+_LONGEST = 4096
+
 
 class Step(NamedTuple):
     """One step: a field, an index, all of them, or those that a field's value picks."""
@@ -32,6 +34,8 @@ class Step(NamedTuple):
 def parse(path: str) -> tuple[Step, ...]:
     """Raises ValueError with the place that can't be read."""
     path = path.removeprefix("{").removesuffix("}").removeprefix("$")
+    if len(path) > _LONGEST:
+        raise ValueError(f"can't read a path of more than {_LONGEST} characters")
     steps: list[Step] = []
     place = 0
     while place < len(path):

@@ -6,13 +6,15 @@ import re
 from decimal import ROUND_CEILING, Context, Decimal
 from typing import NamedTuple
 
-_FORM = re.compile(r"([+-]?)(\d+\.?\d*|\.\d+)(?:([numkMGTPE]|[KMGTPE]i)|[eE]([+-]?\d{1,3}))?")
+_FORM = re.compile(r"([+-]?)(\d+(?:\.\d*)?|\.\d+)(?:([numkMGTPE]|[KMGTPE]i)|[eE]([+-]?\d{1,3}))?")
 _DECIMAL = {"n": -9, "u": -6, "m": -3, "": 0, "k": 3, "M": 6, "G": 9, "T": 12, "P": 15, "E": 18}
 _BINARY = {"Ki": 1, "Mi": 2, "Gi": 3, "Ti": 4, "Pi": 5, "Ei": 6}
 _BY_EXPONENT = {exponent: suffix for suffix, exponent in _DECIMAL.items()}
 _NANO = Decimal("1e-9")
 _WIDE = Context(prec=400, rounding=ROUND_CEILING)
 _MOST = Decimal(2**63 - 1)
+_LONGEST = 400
+"""Characters. Upstream has no limit; nobody writes a number of more digits than a float has."""
 
 MISMATCH = "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'"
 
@@ -38,7 +40,7 @@ class Quantity(NamedTuple):
 
 def parse(text: str) -> Quantity:
     """Raises ValueError with upstream's text. Finer than a nano is rounded up; what int64 can't hold is cut to it."""
-    found = _FORM.fullmatch(text)
+    found = _FORM.fullmatch(text) if len(text) <= _LONGEST else None
     if not found:
         raise ValueError(MISMATCH)
     sign, digits, suffix, exponent = found.groups()

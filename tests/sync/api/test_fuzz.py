@@ -16,6 +16,15 @@ from sync.api.codec import JSON, MAX_DEPTH, YAML, decode
 from sync.api.json_path import find
 from sync.api.status import ApiError
 from sync.api.tables import table
+from sync.api.validation.names import (
+    address,
+    data_key,
+    dns_1035_label,
+    dns_subdomain,
+    label_value,
+    port_name,
+    qualified_name,
+)
 from tests.sync.api.cases import GROUPS, Case
 from tests.sync.api.kinds import created, definition, merged, read, registry, type_of, updated
 
@@ -143,3 +152,14 @@ def test_quantities(text: str) -> None:
 @given(values, st.text(alphabet=".a[]*?(@=\"'01\\)", max_size=14))
 def test_json_paths(value: Any, path: str) -> None:
     assert isinstance(find(value, path), list)
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("text", ["1" * 10**6 + "x", "." * 10**6, "a." * 500_000 + "!", "a-" * 500_000, "[" * 10**6])
+def test_long_texts_take_no_time_that_grows_with_their_square(text: str) -> None:
+    with pytest.raises(ValueError, match="quantities"):
+        quantity.parse(text)
+    for rule in (dns_subdomain, dns_1035_label, qualified_name, label_value, data_key, port_name):
+        assert rule(text)
+    assert find({}, text) == []
+    assert address("x", text)
