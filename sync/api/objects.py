@@ -282,7 +282,7 @@ class Objects:
         metadata, before = new["metadata"], old["metadata"]
         self._unchanged(type, metadata, before)
         if subresource != BINDING:
-            strategy(type).prepare_update(new, old, subresource)
+            strategy(type).prepare_update(new, old, subresource, now=self.now())
         for field in ("uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "resourceVersion"):
             metadata.pop(field, None)
             if field in before:
@@ -315,7 +315,8 @@ class Objects:
 
     def _valid(self, type: ResourceType, obj: dict[str, Any], old: dict[str, Any] | None, subresource: str) -> None:
         if causes := validate(obj, old, type, subresource):
-            raise status.invalid(type.group, type.kind, str(obj["metadata"].get("name") or ""), causes)
+            group = "" if type.storage == "events" else type.group  # upstream says plain "Event" of both groups
+            raise status.invalid(group, type.kind, str(obj["metadata"].get("name") or ""), causes)
 
     def _settle(self, type: ResourceType, obj: dict[str, Any]) -> None:
         """What a definition says of itself, as soon as it is written: which kind it serves now."""
