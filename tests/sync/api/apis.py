@@ -155,6 +155,11 @@ class Api:
         if self._connection is not None:
             self._connection.close()
 
+    def forget_connection(self) -> None:
+        """After the API was started again."""
+        if self._connection is not None:
+            self._connection.close()
+
     def _kept(self) -> http.client.HTTPSConnection:
         self._connection = self._connection or self.connect()
         return self._connection

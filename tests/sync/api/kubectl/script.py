@@ -133,7 +133,9 @@ WRITE = (
     Step("edit svc orders", code=1, edit="s/clusterIP: 10.96.7.1/clusterIP: 10.96.7.9/"),
     Step("""patch cm made -p '{"data":{"c":"3"}}'"""),
     Step("""patch cm made --type=merge -p '{"data":{"c":null}}'"""),
-    Step("""patch cm made --type=json -p '[{"op":"test","path":"/data/b","value":"2"},{"op":"remove","path":"/data/b"}]'"""),
+    Step(
+        """patch cm made --type=json -p '[{"op":"test","path":"/data/b","value":"2"},{"op":"remove","path":"/data/b"}]'"""
+    ),
     Step("""patch cm made --type=json -p '[{"op":"test","path":"/data/a","value":"no"}]'""", code=1),
     Step("""patch cm made --type=json -p '[{"op":"remove","path":"/data/nothing"}]'""", code=1),
     Step("""patch svc orders -p '{"spec":{"ports":[{"port":9090,"$patch":"delete"}]}}'"""),
@@ -186,7 +188,9 @@ NODES = (
     Step("uncordon kc-node"),
     Step("label node kc-node zone=north"),
     Step(
-        """patch node kc-node --subresource=status -p '{"status":{"conditions":[{"type":"Ready","status":"True",""" """"reason":"Up","message":"it works","lastHeartbeatTime":"2026-01-01T10:00:00Z",""" """"lastTransitionTime":"2026-01-01T10:00:00Z"}],"addresses":[{"type":"InternalIP","address":"100.64.7.1"}],"""
+        """patch node kc-node --subresource=status -p '{"status":{"conditions":[{"type":"Ready","status":"True","""
+        """"reason":"Up","message":"it works","lastHeartbeatTime":"2026-01-01T10:00:00Z","""
+        """"lastTransitionTime":"2026-01-01T10:00:00Z"}],"addresses":[{"type":"InternalIP","address":"100.64.7.1"}],"""
         """"nodeInfo":{"kubeletVersion":"v1.34.2","osImage":"Debian","architecture":"amd64","operatingSystem":"linux","""
         """"machineID":"","systemUUID":"","bootID":"","kernelVersion":"6.1","containerRuntimeVersion":"cr://1","""
         """"kubeProxyVersion":""}}}'"""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 
@@ -19,9 +18,7 @@ Transcripts = tuple[list[Said], list[Said] | None]
 
 
 @pytest.fixture(scope="module")
-def transcripts(
-    embedded: Api, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Transcripts:
+def transcripts(embedded: Api, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Transcripts:
     """Of the embedded API and, where it is built, of Kubernetes' own."""
     if find("kubectl") is None:
         pytest.skip("kubectl is not there: python -m bench.peers kubectl")

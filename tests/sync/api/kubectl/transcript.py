@@ -84,7 +84,11 @@ def _step(api: Api, step: Step, folder: Path) -> Said:
     assert kubectl is not None
     command = [str(kubectl.path), f"--kubeconfig={api.kubeconfig}", f"--cache-dir={folder}/cache"]
     command += ["-n", NAMESPACE, *step.arguments]
-    environment = {"PATH": os.environ["PATH"], "HOME": str(folder), "KUBECTL_EXTERNAL_DIFF": "diff -u --label=a --label=b"}
+    environment = {
+        "PATH": os.environ["PATH"],
+        "HOME": str(folder),
+        "KUBECTL_EXTERNAL_DIFF": "diff -u --label=a --label=b",
+    }
     if step.edit:
         editor = folder / "editor"
         editor.write_text(f"#!/bin/sh\nexec sed -i -e '{step.edit}' \"$1\"\n")
