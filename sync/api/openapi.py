@@ -177,7 +177,7 @@ def _definition(type: ResourceType) -> Json:
     properties["kind"] = {"type": "string", "description": lease["kind"]}
     properties["metadata"] = {
         "allOf": [{"$ref": f"{_REFERENCE}{_META}.ObjectMeta"}],
-        "description": lease["metadata"],
+        "description": f"Standard object's metadata. {lease['metadata']}",
     }
     node["x-kubernetes-group-version-kind"] = [{"group": type.group, "kind": type.kind, "version": type.version}]
     return node

@@ -187,6 +187,10 @@ class Server:
             return await self._other(request, path)
         if user is None:
             raise status.unauthorized()
+        if any(name.lower().startswith("impersonate-") for name in request.headers):
+            raise status.forbidden(
+                status.GroupResource("", ""), "", "nobody is impersonated here: use their certificate"
+            )
         target = paths.target(path)
         query = options.query(request.rel_url.raw_query_string)
         if target is None:

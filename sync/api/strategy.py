@@ -109,6 +109,10 @@ def _take(obj: Json, old: Mapping[str, Any], name: str) -> None:
 
 def _create_service(obj: Json) -> None:
     obj["status"] = {"loadBalancer": {}}
+
+
+def give_families(obj: Json) -> None:
+    """Of a Service that gets addresses: what nobody asked for is nobody's, so it comes after ownership was noted."""
     spec = obj["spec"]
     if spec.get("clusterIP") and not spec.get("clusterIPs"):
         spec["clusterIPs"] = [spec["clusterIP"]]
@@ -135,7 +139,7 @@ def _update_service(obj: Json, old: Json, now: str) -> None:
                 _take(spec, before, name)
         _one_address(spec, before)
     elif has:
-        _create_service(obj)
+        give_families(obj)
         _take(obj, old, "status")
     else:
         for name in ("clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy", "internalTrafficPolicy"):

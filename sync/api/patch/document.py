@@ -42,8 +42,11 @@ def json_patch(obj: Mapping[str, Any], body: bytes) -> dict[str, Any]:
             made = patch.apply(made, in_place=True)
         except ApiError:
             raise
+        except jsonpatch.JsonPatchTestFailed as error:
+            raise rejected(f"[{index}]", f"{_named(operation)}: the value there is another") from error
         except (jsonpatch.JsonPatchException, jsonpatch.JsonPointerException) as error:
-            raise rejected(f"[{index}]", f"{_named(operation)}: {error}") from error
+            # the library's words quote the object, which is not for everybody who may patch it
+            raise rejected(f"[{index}]", f"{_named(operation)}: there is no such place in the object") from error
         except (TypeError, ValueError, KeyError, IndexError, AttributeError, RecursionError) as error:
             raise rejected(f"[{index}]", f"{_named(operation)} does not apply") from error
     if not isinstance(made, dict):

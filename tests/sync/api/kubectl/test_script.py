@@ -10,7 +10,7 @@ import pytest
 from bench import apiserver
 from bench.peers import find
 from tests.sync.api.apis import Api
-from tests.sync.api.kubectl.script import ALL, NOTHING, STEPS, SUBSET, Step
+from tests.sync.api.kubectl.script import ALL, LINES, NOTHING, STEPS, SUBSET, Step
 from tests.sync.api.kubectl.transcript import Said, run
 
 IDS = [f"{number:03d} {step.words}"[:70] for number, step in enumerate(STEPS)]
@@ -32,13 +32,16 @@ def transcripts(embedded: Api, request: pytest.FixtureRequest, tmp_path_factory:
         return ours.result(), theirs.result() if theirs else None
 
 
-@pytest.mark.parametrize(("number", "step"), enumerate(STEPS), ids=IDS)
+@pytest.mark.parametrize(("number", "step"), list(enumerate(STEPS)), ids=IDS)
 def test_the_script(transcripts: Transcripts, number: int, step: Step) -> None:
     ours, theirs = transcripts[0][number], transcripts[1][number] if transcripts[1] else None
     if theirs is not None and step.same is not NOTHING:
         wanted, found = theirs.masked.splitlines(), ours.masked.splitlines()
+        if step.same is LINES:
+            wanted, found = sorted(wanted), sorted(found)
         if step.same is SUBSET:
-            wanted = [line for line in wanted if line in found]
+            found = [line for line in found if line]
+            wanted = [line for line in wanted if line in found and line]
         difference = "\n".join(difflib.unified_diff(wanted, found, "kubernetes", "embedded", lineterm="", n=3))
         assert not difference, f"kubectl {step.words}\n{difference}"
         assert step.same is ALL or found
