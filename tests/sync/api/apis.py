@@ -34,6 +34,8 @@ from bench.peers import find
 
 JSON = "application/json"
 STARTS_WITHIN = 20.0
+IDLE = 30.0
+"""Seconds after which a connection is not used again: either API ends it some time."""
 _numbers = itertools.count()
 
 
@@ -72,6 +74,7 @@ class Api:
     folder: Path = Path()
     pid: int = 0
     _connection: http.client.HTTPSConnection | None = field(default=None, repr=False)
+    _used: float = 0.0
 
     @property
     def embedded(self) -> bool:
@@ -155,13 +158,11 @@ class Api:
         if self._connection is not None:
             self._connection.close()
 
-    def forget_connection(self) -> None:
-        """After the API was started again."""
-        if self._connection is not None:
-            self._connection.close()
-
     def _kept(self) -> http.client.HTTPSConnection:
-        self._connection = self._connection or self.connect()
+        now = time.monotonic()
+        if now - self._used > IDLE:
+            self.close()
+        self._connection, self._used = self._connection or self.connect(), now
         return self._connection
 
 

@@ -154,7 +154,7 @@ def test_an_informer_survives_a_killed_api(tmp_path: Path, streamed: bool) -> No
             process, _ = start_embedded(api.folder, "--port", port)
             stack.callback(end, process)
             pid = process.pid
-            api.forget_connection()
+            api.close()
             patch = {"metadata": {"annotations": {"value": str(number)}}}
             held[f"default/s{number}"] = revision(api.patch(f"{services}/s{number}", patch).object)
             assert api.request("DELETE", f"{services}/s{number + 3}").code == 200
