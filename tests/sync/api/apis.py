@@ -197,10 +197,8 @@ def client_context(authority: trustme.CA, ca: Path, name: str, *groups: str) -> 
     return context
 
 
-@contextlib.contextmanager
-def running_embedded(folder: Path, *arguments: str) -> Iterator[Api]:
-    """`python -m sync.api` in a process of its own."""
-    folder.mkdir(parents=True, exist_ok=True)
+def make_credentials(folder: Path) -> tuple[trustme.CA, ssl.SSLContext]:
+    """The server's and the administrator's, in files; gives the authority, and what the administrator connects with."""
     authority = trustme.CA()
     ca, pair = folder / "ca.crt", folder / "server.pem"
     authority.cert_pem.write_to_path(str(ca))
@@ -209,11 +207,20 @@ def running_embedded(folder: Path, *arguments: str) -> Iterator[Api]:
     certificate, key = folder / "admin.crt", folder / "admin.key"
     admin.cert_chain_pems[0].write_to_path(str(certificate))
     admin.private_key_pem.write_to_path(str(key))
+    context = ssl.create_default_context(cafile=str(ca))
+    context.load_cert_chain(certificate, key)
+    return authority, context
+
+
+@contextlib.contextmanager
+def running_embedded(folder: Path, *arguments: str) -> Iterator[Api]:
+    """`python -m sync.api` in a process of its own."""
+    folder.mkdir(parents=True, exist_ok=True)
+    authority, context = make_credentials(folder)
+    ca, certificate, key = folder / "ca.crt", folder / "admin.crt", folder / "admin.key"
     process, url = start_embedded(folder, *arguments)
     try:
         kubeconfig = apiserver.write_kubeconfig(folder / "admin.kubeconfig", url, ca, certificate, key)
-        context = ssl.create_default_context(cafile=str(ca))
-        context.load_cert_chain(certificate, key)
         with contextlib.closing(Api("embedded", url, ca, kubeconfig, context, authority, folder, process.pid)) as api:
             yield api
     finally:
