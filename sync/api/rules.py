@@ -130,7 +130,7 @@ RULES = (
     Rule(("create",), "", "nodes", "the node itself, without ranges and taints", _registers),
     Rule(("patch", "update"), "", "nodes/status", "the node itself", _named),
     Rule(("get", *WRITE), "coordination.k8s.io", "leases", "the node itself", _named, LEASE_NAMESPACES),
-    Rule(("get", *WRITE), MESH, "meshnodes", "the node itself", _named),
+    Rule(WRITE, MESH, "meshnodes", "the node itself", _named),
     Rule(WRITE, "", "events", "the node that it is about, or that its pod is bound to", _reports),
     Rule(WRITE, "events.k8s.io", "events", "the node that it is about, or that its pod is bound to", _reports),
 )
