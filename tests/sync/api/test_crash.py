@@ -143,8 +143,8 @@ def test_kill_9_amid_writes(tmp_path: Path) -> None:
             for writer in writers:
                 writer.join()
             api.close()
+            last = told("ADDED", api.create(MAPS, {"metadata": {"name": "last"}})).revision
             found = api.get(MAPS).object
-            last = max(int(each["metadata"]["resourceVersion"]) for each in found["items"])
             deadline = time.monotonic() + CAUGHT_UP_WITHIN
             while any(each.since < last for each in watchers):
                 assert time.monotonic() < deadline, "a watch does not go on"

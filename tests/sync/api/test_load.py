@@ -202,6 +202,7 @@ def test_slow_requests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connections, "HEAD_WITHIN", 0.5)
     monkeypatch.setattr(connections, "SWEEP_EVERY", 0.1)
     monkeypatch.setattr(server, "BODY_WITHIN", 0.5)
+    monkeypatch.setattr(server, "STOP_WITHIN", 0.2)  # it waits for the rest of the body of what it refused
 
     async def run() -> None:
         async with serving(tmp_path) as connect, asyncio.timeout(10):

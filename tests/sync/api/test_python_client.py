@@ -11,21 +11,27 @@ import pytest
 import yaml
 from kubernetes import client, config, dynamic, watch
 from kubernetes.client.exceptions import ApiException
-from kubernetes.leaderelection.electionconfig import Config
-from kubernetes.leaderelection.leaderelection import LeaderElection
-from kubernetes.leaderelection.resourcelock.leaselock import LeaseLock
+from kubernetes.leaderelection import electionconfig, leaderelection
+from kubernetes.leaderelection.resourcelock import leaselock
 
 from tests.sync.api.apis import Api
 from tests.sync.api.test_client_go import define_boats
 
 LEASE = 2
+# what the client has no types for
+load_kube_config: Any = config.load_kube_config
+Watch: Any = watch.Watch
+DynamicClient: Any = dynamic.DynamicClient
+Config: Any = electionconfig.Config
+LeaderElection: Any = leaderelection.LeaderElection
+LeaseLock: Any = leaselock.LeaseLock
 
 
 @pytest.fixture
 def python(api: Api) -> Iterator[client.ApiClient]:
     """A client; election's lock makes one of its own, from the same configuration."""
     configuration = client.Configuration()
-    config.load_kube_config(str(api.kubeconfig), client_configuration=configuration)
+    load_kube_config(str(api.kubeconfig), client_configuration=configuration)
     before = client.Configuration.get_default_copy()
     client.Configuration.set_default(configuration)
     with client.ApiClient(configuration) as found:
@@ -44,8 +50,9 @@ def slice_of(name: str, *addresses: str) -> client.V1EndpointSlice:
     )
 
 
-def test_typed_objects(api: Api, python: client.ApiClient) -> None:
-    core, slices = client.CoreV1Api(python), client.DiscoveryV1Api(python)
+def test_typed_objects(api: Api, python: Any) -> None:
+    core: Any = client.CoreV1Api(python)
+    slices: Any = client.DiscoveryV1Api(python)
     namespace = api.namespace()
     spec = client.V1ServiceSpec(selector={"app": "orders"}, ports=[client.V1ServicePort(name="http", port=80)])
     made = core.create_namespaced_service(
@@ -60,7 +67,7 @@ def test_typed_objects(api: Api, python: client.ApiClient) -> None:
     patched.metadata.labels = {"app": "orders"}
     with pytest.raises(ApiException) as refused:
         core.replace_namespaced_service("orders", namespace, made)
-    assert (refused.value.status, "the object has been modified" in refused.value.body) == (409, True)
+    assert (refused.value.status, "the object has been modified" in str(refused.value.body)) == (409, True)
     patched.spec.ports[0].name = "other"
     assert core.replace_namespaced_service("orders", namespace, patched).metadata.labels == {"app": "orders"}
     found = slices.list_namespaced_endpoint_slice(namespace, label_selector="kubernetes.io/service-name=orders")
@@ -71,15 +78,15 @@ def test_typed_objects(api: Api, python: client.ApiClient) -> None:
     assert missing.value.status == 404
 
 
-def test_a_watch(api: Api, python: client.ApiClient) -> None:
-    slices = client.DiscoveryV1Api(python)
+def test_a_watch(api: Api, python: Any) -> None:
+    slices: Any = client.DiscoveryV1Api(python)
     namespace = api.namespace()
     since = slices.list_namespaced_endpoint_slice(namespace).metadata.resource_version
     slices.create_namespaced_endpoint_slice(namespace, slice_of("a", "10.244.1.1"))
     slices.patch_namespaced_endpoint_slice("a", namespace, {"endpoints": [{"addresses": ["10.244.1.2"]}]})
     slices.delete_namespaced_endpoint_slice("a", namespace)
     told = []
-    watching = watch.Watch()
+    watching = Watch()
     for event in watching.stream(
         slices.list_namespaced_endpoint_slice, namespace, resource_version=since, timeout_seconds=10
     ):
@@ -89,8 +96,8 @@ def test_a_watch(api: Api, python: client.ApiClient) -> None:
     assert told == [("ADDED", ["10.244.1.1"]), ("MODIFIED", ["10.244.1.2"]), ("DELETED", ["10.244.1.2"])]
 
 
-def test_pages(api: Api, python: client.ApiClient) -> None:
-    core = client.CoreV1Api(python)
+def test_pages(api: Api, python: Any) -> None:
+    core: Any = client.CoreV1Api(python)
     namespace = api.namespace()
     for number in range(5):
         core.create_namespaced_config_map(
@@ -104,15 +111,15 @@ def test_pages(api: Api, python: client.ApiClient) -> None:
     assert names == [f"c{number}" for number in range(5)]
 
 
-def test_the_dynamic_client(api: Api, python: client.ApiClient) -> None:
+def test_the_dynamic_client(api: Api, python: Any) -> None:
     define_boats(api)
     namespace = api.namespace()
-    kinds = dynamic.DynamicClient(python)
+    kinds = DynamicClient(python)
     boats = kinds.resources.get(api_version="harbour.example.com/v1", kind="Boat")
     body = yaml.safe_load("{apiVersion: harbour.example.com/v1, kind: Boat, metadata: {name: anna}, spec: {crew: 7}}")
     assert boats.create(body=body, namespace=namespace).spec.flag == "dk"
-    applied: dict[str, Any] = {**body, "spec": {"crew": 7, "flag": "no"}}
-    applied = boats.server_side_apply(body=applied, namespace=namespace, field_manager="tests", force_conflicts=True)
+    wanted = {**body, "spec": {"crew": 7, "flag": "no"}}
+    applied = boats.server_side_apply(body=wanted, namespace=namespace, field_manager="tests", force_conflicts=True)
     assert applied.spec.flag == "no"
     patch = {"status": {"port": "oslo"}}
     boats.status.patch(body=patch, name="anna", namespace=namespace, content_type="application/merge-patch+json")
@@ -124,7 +131,7 @@ def test_the_dynamic_client(api: Api, python: client.ApiClient) -> None:
     assert boats.get(namespace=namespace).items == []
 
 
-def test_one_leader_at_a_time(api: Api, python: client.ApiClient) -> None:
+def test_one_leader_at_a_time(api: Api, python: Any) -> None:
     """By a Lease: a second candidate gets it when the first no longer renews."""
     namespace = api.namespace()
     first, second = (
@@ -138,5 +145,6 @@ def test_one_leader_at_a_time(api: Api, python: client.ApiClient) -> None:
     while not second.try_acquire_or_renew():
         assert time.monotonic() < deadline
         time.sleep(0.1)
-    assert client.CoordinationV1Api(python).read_namespaced_lease("leader", namespace).spec.holder_identity == "second"
+    leases: Any = client.CoordinationV1Api(python)
+    assert leases.read_namespaced_lease("leader", namespace).spec.holder_identity == "second"
     assert not first.try_acquire_or_renew()
