@@ -255,18 +255,13 @@ def end(process: subprocess.Popen[bytes]) -> None:
         process.stdout.close()
 
 
-@contextlib.contextmanager
-def running_kubernetes(folder: Path) -> Iterator[Api]:
-    """kube-apiserver and etcd; skips the test if they are not built."""
-    if problem := apiserver.missing():
-        pytest.skip(problem)
-    with apiserver.running(folder) as real:
-        context = ssl.create_default_context(cafile=str(real.ca))
-        context.load_cert_chain(real.certificate, real.key)
-        api = Api("kubernetes", real.url, real.ca, real.kubeconfig, context, None, folder, real.pids[1])
-        with contextlib.closing(api):
-            deadline = time.monotonic() + STARTS_WITHIN
-            while api.get("/api/v1/namespaces/default").code != 200:
-                assert time.monotonic() < deadline
-                time.sleep(0.1)
-            yield api
+def kubernetes_of(real: apiserver.ApiServer) -> Api:
+    """Kubernetes' own, once its namespaces are there."""
+    context = ssl.create_default_context(cafile=str(real.ca))
+    context.load_cert_chain(real.certificate, real.key)
+    api = Api("kubernetes", real.url, real.ca, real.kubeconfig, context, None, real.kubeconfig.parent, real.pids[1])
+    deadline = time.monotonic() + STARTS_WITHIN
+    while api.get("/api/v1/namespaces/default").code != 200:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    return api

@@ -1,10 +1,12 @@
 """The APIs under test."""
 
+import contextlib
 from collections.abc import Iterator
 
 import pytest
 
-from tests.sync.api.apis import Api, running_embedded, running_kubernetes
+from bench import apiserver
+from tests.sync.api.apis import Api, kubernetes_of, running_embedded
 
 
 @pytest.fixture(scope="session")
@@ -15,9 +17,18 @@ def embedded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
 
 
 @pytest.fixture(scope="session")
-def kubernetes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
+def kube_apiserver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[apiserver.ApiServer]:
+    """kube-apiserver and etcd; skips the test if they are not built."""
+    if problem := apiserver.missing():
+        pytest.skip(problem)
+    with apiserver.running(tmp_path_factory.mktemp("kubernetes")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def kubernetes(kube_apiserver: apiserver.ApiServer) -> Iterator[Api]:
     """Kubernetes' own."""
-    with running_kubernetes(tmp_path_factory.mktemp("kubernetes")) as api:
+    with contextlib.closing(kubernetes_of(kube_apiserver)) as api:
         yield api
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -52,13 +53,9 @@ ADDED = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
 
 
 @pytest.fixture(scope="module")
-def kubernetes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kubernetes]:
-    if problem := apiserver.missing():
-        pytest.skip(problem)
-    with apiserver.running(tmp_path_factory.mktemp("kubernetes")) as server:
-        found = Kubernetes(server)
+def kubernetes(kube_apiserver: apiserver.ApiServer) -> Iterator[Kubernetes]:
+    with closing(Kubernetes(kube_apiserver)) as found:
         yield found
-        found.close()
 
 
 def theirs(kubernetes: Kubernetes, case: Case) -> Json | Verdict:

@@ -6,6 +6,7 @@ import gzip
 import json
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import datetime
 from typing import Any
 
@@ -39,13 +40,9 @@ Json = dict[str, Any]
 
 
 @pytest.fixture(scope="module")
-def kubernetes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kubernetes]:
-    if problem := apiserver.missing():
-        pytest.skip(problem)
-    with apiserver.running(tmp_path_factory.mktemp("kubernetes")) as server:
-        found = Kubernetes(server)
+def kubernetes(kube_apiserver: apiserver.ApiServer) -> Iterator[Kubernetes]:
+    with closing(Kubernetes(kube_apiserver)) as found:
         yield found
-        found.close()
 
 
 TABLE = "application/json;as=Table;v=v1;g=meta.k8s.io"

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from bench import apiserver
+from tests.sync.api.apis import running_embedded
 
 
 @contextmanager
@@ -22,7 +23,16 @@ def _kube_apiserver(folder: Path) -> Iterator[Path]:
         yield found.kubeconfig
 
 
-APIS: dict[str, Callable[[Path], AbstractContextManager[Path]]] = {"kube-apiserver": _kube_apiserver}
+@contextmanager
+def _embedded(folder: Path) -> Iterator[Path]:
+    with running_embedded(folder) as found:
+        yield found.kubeconfig
+
+
+APIS: dict[str, Callable[[Path], AbstractContextManager[Path]]] = {
+    "embedded": _embedded,
+    "kube-apiserver": _kube_apiserver,
+}
 
 
 @pytest.fixture(scope="module", params=sorted(APIS))

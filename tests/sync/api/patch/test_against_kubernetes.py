@@ -15,12 +15,10 @@ from tests.sync.api.patch.kinds import CRD, kind
 from tests.sync.api.patch.real import Real, Step, collection, run
 from tests.sync.api.selector_table import FIELDS, LABELS
 
-pytestmark = pytest.mark.skipif(bool(apiserver.missing()), reason=apiserver.missing() or "kube-apiserver is there")
-
 
 @pytest.fixture(scope="module")
-def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Real]:
-    with apiserver.running(tmp_path_factory.mktemp("real")) as server, closing(Real(server)) as api:
+def real(kube_apiserver: apiserver.ApiServer) -> Iterator[Real]:
+    with closing(Real(kube_apiserver)) as api:
         api.define(CRD)
         yield api
 
