@@ -34,7 +34,7 @@ from sync.store import Store, StoreFault
 logger = logging.getLogger(__name__)
 
 MAX_REQUEST = 3 << 20
-"""Bytes of a request's body, unpacked."""
+"""Bytes of a request's body."""
 BODY_WITHIN = 60.0
 MAX_READS, MAX_WRITES = 400, 200
 """Requests at a time, as kube-apiserver's max-requests-inflight and max-mutating-requests-inflight."""
@@ -92,7 +92,9 @@ class Server:
             self.port = listener.getsockname()[1]
             await self.store.open()
             await self._begin()
-            self._connections = Connections(self._handle, max_line_size=16384, max_field_size=32768)
+            self._connections = Connections(
+                self._handle, max_line_size=16384, max_field_size=32768, auto_decompress=False
+            )
             self._listener = await asyncio.get_running_loop().create_server(
                 self._connections, sock=listener, ssl=self._tls, ssl_handshake_timeout=10, backlog=1024
             )
@@ -313,6 +315,8 @@ def _aggregated(registry: Registry, path: str, accept: str) -> tuple[dict[str, A
 
 async def _body(request: web.BaseRequest) -> bytes:
     """A request's body. Raises ApiError."""
+    if request.headers.get("Content-Encoding", "identity") != "identity":
+        raise status.bad_request("a body with a Content-Encoding is not read: send it as it is")
     length = request.content_length
     if length is not None and length > MAX_REQUEST:
         raise status.too_large(MAX_REQUEST)

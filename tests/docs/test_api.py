@@ -30,7 +30,7 @@ def test_each_row_names_tests_that_there_are() -> None:
     assert len(found) > 20
     for what, named in found:
         file = ""
-        tests = re.findall(r"(?:([\w/]+\.py)::)?(test_\w+)\b(?!\.py)", named)
+        tests = re.findall(r"(?:([\w/.]+\.py)::)?(test_\w+)\b(?!\.py)", named)
         assert tests, what
         for path, test in tests:
             file = path or file
