@@ -31,7 +31,8 @@ from bench.report import Cell, Report, at_least, machine
 from bench.sites import IPERF_PORT, manifest, wait
 from e2e.lab.namespaces import Bed
 from e2e.lab.routers import LAN, WAN, Nat, cut_segments
-from e2e.lab.topology import DEVICE, POD_MTU, WAN_ADDRESS, Node, Topology, program
+from e2e.lab.runtime import MTU
+from e2e.lab.topology import DEVICE, WAN_ADDRESS, Node, Topology, program
 from e2e.lab.workloads import Cluster, Workloads
 
 PORT = 51820
@@ -109,7 +110,7 @@ class Course:
         args = ["private-key", "/dev/stdin", "listen-port", str(PORT), "peer", peer]
         args += ["allowed-ips", other.place.pod_range, "endpoint", f"{WAN_ADDRESS[other.place.zone]}:{PORT}"]
         node.space.run(["wg", "set", DEVICE, *args, "persistent-keepalive", "25"], input=key)
-        node.space.run(["ip", "link", "set", DEVICE, "up", "mtu", str(POD_MTU)])
+        node.space.run(["ip", "link", "set", DEVICE, "up", "mtu", str(MTU)])
         node.space.run(["ip", "route", "add", other.place.pod_range, "dev", DEVICE])
 
     def _start(self, node: Node) -> None:

@@ -28,8 +28,6 @@ from typing import Any
 
 from e2e.lab.namespaces import Bed, BedError, Space, inner_numbers
 from e2e.lab.routers import LAN, WAN, Nat, Weather, make_router
-from e2e.lab.runtime import BRIDGE as POD_BRIDGE
-from e2e.lab.runtime import MTU as POD_MTU
 
 ROOT = Path(__file__).resolve().parents[2]
 """Where the packages lie, for processes in the bed."""

@@ -1,9 +1,9 @@
 """Pods of the bed as they are seen from outside, and who runs them where there is no API.
 
-The nodes' kubelets run the pods, in namespaces; `Workloads` asks them by their sockets. `Directory` is the one of the
-two clusters that has no API (the other is `cluster.Cluster`): each object in a file of its own, written by rename and
-copied to every node that is reachable. It schedules Pods by their nodeSelector, has the kubelets run them, and publishes
-them with node name, addresses, phase and conditions once their declared ports are listened on.
+The nodes' kubelets run the pods, in namespaces; `Workloads` asks them by their sockets. `Directory` is that of the two
+clusters which has no API (the other is `cluster.Cluster`): each object in a file of its own, written by rename and
+copied to every node that is reachable. It schedules Pods by their nodeSelector, has the kubelets run them, and
+publishes them with node name, addresses, phase and conditions once their declared ports are listened on.
 """
 
 from __future__ import annotations
