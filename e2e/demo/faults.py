@@ -16,6 +16,7 @@ from e2e.demo.stage import NAMESPACE, Stage
 from e2e.lab.caller import Answer, Caller, Flow
 from e2e.lab.routers import Reach
 from e2e.lab.topology import CLOUD
+from e2e.lab.workloads import Directory
 
 DOWNLOAD = f"/slow/{1 << 30}"
 """1 GiB at 1 MiB/s: longer than any demo."""
@@ -23,7 +24,14 @@ DOWNLOAD = f"/slow/{1 << 30}"
 MOVED = 32 * 1024
 """So many more bytes on each flow show that it goes on."""
 
-ALLOWED_GAP = {"agent": 1000.0, "resolver": 1000.0, "relay": 1000.0, "engine": 3000.0, "path": 3000.0}
+ALLOWED_GAP = {
+    "agent": 1000.0,
+    "resolver": 1000.0,
+    "relay": 1000.0,
+    "cloud": 1000.0,
+    "engine": 3000.0,
+    "path": 3000.0,
+}
 """Milliseconds: a process is away for at least 1,000, so a shorter gap shows that bytes flowed meanwhile."""
 
 
@@ -90,6 +98,11 @@ def faults(stage: Stage) -> None:
         for process in ("resolver", "agent", "engine"):
             stage.not_applicable(f"b1's {process} killed, direct", why)
         kill_each(stage, moving, path)
+    if not stage.manifests:
+        from e2e.demo import api_faults
+
+        api_faults.api_killed(stage, moving)
+        api_faults.endpoint_dies(stage, moving)
     rebooted(stage, moving)
 
 
@@ -98,7 +111,7 @@ def _ruled_out(stage: Stage) -> str:
     return f"{kinds} allow no direct path" if stage.reach is Reach.RELAYED else f"these {kinds} came to no direct path"
 
 
-def _fault(stage: Stage, step: Step, path: str, kind: str, moving: Moving, breaking: Callable[[Fault], None]) -> None:
+def judged(stage: Stage, step: Step, path: str, kind: str, moving: Moving, breaking: Callable[[Fault], None]) -> None:
     """Break something with bytes moving, and judge: `breaking` returns when it is whole again."""
     fault = Fault(step.name, False, path, allowed_gap_ms=ALLOWED_GAP[kind])
     stage.record.faults.append(fault)
@@ -120,12 +133,12 @@ def _fault(stage: Stage, step: Step, path: str, kind: str, moving: Moving, break
     fault.ok = True
     recovery = f", whole again after {fault.recovery_ms:.0f} ms" if fault.recovery_ms is not None else ""
     step.detail = (
-        f"{_kib(fault.bytes_during)} during, {_kib(fault.bytes_after)} after, "
+        f"{kib(fault.bytes_during)} during, {kib(fault.bytes_after)} after, "
         f"longest gap {fault.longest_gap_ms:.0f} ms{recovery}"
     )
 
 
-def _kib(count: int) -> str:
+def kib(count: int) -> str:
     return f"{count / 1024:.0f} KiB"
 
 
@@ -143,7 +156,7 @@ def relay_killed(stage: Stage, moving: Moving) -> None:
                 raise Failure(f"a new call fails without the relay: {answer['error']}")
             fault.bytes_during = moving.bytes()
 
-        _fault(stage, step, "direct", "relay", moving, breaking)
+        judged(stage, step, "direct", "relay", moving, breaking)
         step.detail += "; the direct path stayed"
     cloud.start_service("relay")
 
@@ -172,7 +185,7 @@ def kill_each(stage: Stage, moving: Moving, path: str) -> None:
                 stage.wait(f"the {process} does its work again", whole, 6)
                 fault.recovery_ms = (time.monotonic() - began) * 1000
 
-            _fault(stage, step, path, process, moving, breaking)
+            judged(stage, step, path, process, moving, breaking)
 
 
 def dropped(stage: Stage, moving: Moving, ways: tuple[tuple[str, str], ...], which: str) -> None:
@@ -194,7 +207,7 @@ def dropped(stage: Stage, moving: Moving, ways: tuple[tuple[str, str], ...], whi
             moving.expect_moving("the direct path is dropped")
             fault.bytes_during = moving.bytes()
 
-        _fault(stage, step, "direct", "path", moving, breaking)
+        judged(stage, step, "direct", "path", moving, breaking)
         step.detail += "; it goes on over the relay"
 
 
@@ -215,7 +228,8 @@ def direct_again(stage: Stage, moving: Moving, when: str) -> None:
 def rebooted(stage: Stage, moving: Moving) -> None:
     """The cloud is gone and a2 reboots: names, and a service on a1, from its snapshot and over the LAN."""
     a2 = stage.node("a2")
-    with stage.step("cloud gone, a2 reboots without its manifests", "a2-agent") as step:
+    without = "its manifests" if stage.manifests else "the API"
+    with stage.step(f"cloud gone, a2 reboots without {without}", "a2-agent") as step:
         fault = Fault(step.name, False, "lan")
         stage.record.faults.append(fault)
         try:
@@ -224,7 +238,8 @@ def rebooted(stage: Stage, moving: Moving) -> None:
                 moving.shut()
                 moving.flows.clear()
             moving.mark()
-            stage.workloads.cluster.unreachable.update({"a2", CLOUD.name})
+            if isinstance(stage.cluster, Directory):
+                stage.cluster.unreachable.update({"a2", CLOUD.name})
             stage.topology.cut_off(CLOUD.name)
             stage.topology.reboot("a2")
             caller = Caller(a2)
@@ -248,10 +263,10 @@ def rebooted(stage: Stage, moving: Moving) -> None:
             raise
         step.detail = (
             f"{names} names, and orders.shop on a1, {fault.recovery_ms:.0f} ms after its processes started; "
-            f"{_kib(fault.bytes_after)} over the LAN"
+            f"{kib(fault.bytes_after)} over the LAN"
         )
         if moving.flows:
-            step.detail += f", meanwhile {_kib(fault.bytes_during)} from a1 to b1"
+            step.detail += f", meanwhile {kib(fault.bytes_during)} from a1 to b1"
 
 
 def _names(stage: Stage, caller: Caller) -> int:

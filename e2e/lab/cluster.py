@@ -6,7 +6,6 @@ that is installed, else by plain HTTP. The nodes' kubelets and the scheduler are
 
 from __future__ import annotations
 
-import base64
 import json
 import shlex
 import shutil
@@ -106,15 +105,6 @@ class Cluster:
             if addresses := (item.get("status") or {}).get("meshAddresses"):
                 self._topology.nodes[name].mesh_address = addresses[0]
 
-    def key(self, node: str) -> str:
-        """A node's public key. Raises BedError."""
-        if node not in self.keys:
-            self.learn()
-        try:
-            return self.keys[node]
-        except KeyError:
-            raise BedError(f"the API has no MeshNode {node}") from None
-
     # objects
 
     def apply(self, files: Iterable[Path]) -> str:
@@ -189,8 +179,3 @@ class Cluster:
             raise BedError("cloud: the client of the API has ended")
         found: dict[str, Any] = json.loads(answer)
         return found
-
-
-def hex_key(key: str) -> str:
-    """A public key as UAPI writes it."""
-    return base64.b64decode(key).hex()

@@ -145,6 +145,8 @@ class Directory:
         directory.mkdir(parents=True, exist_ok=True)
         self.unreachable: set[str] = set()
         """Nodes that get no copies at present: what they last had stays theirs."""
+        self.keys: dict[str, str] = {}
+        """Nodes' public keys by their names."""
         self._scheduled: dict[tuple[str, str], tuple[Object, Node]] = {}
         for node in topology:
             node.start_kubelet()
@@ -173,6 +175,8 @@ class Directory:
             printed = list(pool.map(Node.mesh_node, nodes))
         for node, mesh_node in zip(nodes, printed, strict=True):
             place = node.place
+            described = yaml.load(mesh_node, yaml.CSafeLoader)
+            self.keys[node.name] = described["spec"]["publicKey"]
             self.publish(
                 {
                     "apiVersion": "v1",
@@ -190,13 +194,8 @@ class Directory:
                         "conditions": [{"type": "Ready", "status": "True", "reason": "KubeletReady"}],
                     },
                 },
-                yaml.load(mesh_node, yaml.CSafeLoader),
+                described,
             )
-
-    def key(self, node: str) -> str:
-        """A node's public key, as its MeshNode has it."""
-        item = yaml.safe_load((self.directory / f"meshnode-{node}.yaml").read_text())
-        return str(item["spec"]["publicKey"])
 
     def run(self, pods: list[Object]) -> None:
         """Schedule Pods, and have their nodes' kubelets run them. Raises BedError."""
