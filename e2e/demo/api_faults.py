@@ -8,12 +8,13 @@ from __future__ import annotations
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 from e2e.demo.faults import Moving, judged, kib
 from e2e.demo.record import Failure, Fault
 from e2e.demo.scenes import CATALOG, ORDERS, STOCK
 from e2e.demo.stage import NAMESPACE, Stage
-from e2e.lab.topology import CLOUD, RESOLVER
+from e2e.lab.topology import CLOUD, RESOLVER, Node
 from e2e.lab.workloads import Object
 
 LATER = "later"
@@ -42,14 +43,14 @@ def api_killed(stage: Stage, moving: Moving) -> None:
             made = time.monotonic()
             stage.cluster.publish(_service(LATER, "orders", ORDERS[1]))
             for node in stage.topology:
-                stage.wait(f"{LATER}.{NAMESPACE} on {node.name}", lambda node=node: _named(stage, node.name), 6)
-            arrived = (time.monotonic() - made) * 1000
-            answer = stage.shopper.until_ok("http", 3, name=f"{LATER}.{NAMESPACE}", port=ORDERS[1])
+                stage.wait(f"{LATER}.{NAMESPACE} on {node.name}", partial(_named, node), 6, f"{node.name}-agent")
+            answer = stage.shopper.until_ok("http", 5, name=f"{LATER}.{NAMESPACE}", port=ORDERS[1])
             if not answer["ok"]:
                 raise Failure(f"{LATER}.{NAMESPACE} does not answer: {answer['error']}", "b1-agent")
+            arrived = (time.monotonic() - made) * 1000
 
         judged(stage, step, "direct" if stage.direct else "relayed", "cloud", moving, breaking)
-        step.detail += f"; a service made then was known on all nodes after {arrived:.0f} ms"
+        step.detail += f"; a service made then was known on all nodes, and called, {arrived:.0f} ms after"
 
 
 def _service(name: str, app: str, port: int) -> Object:
@@ -61,10 +62,10 @@ def _service(name: str, app: str, port: int) -> Object:
     }
 
 
-def _named(stage: Stage, node: str) -> bool:
+def _named(node: Node) -> bool:
     question = f"{LATER}.{NAMESPACE}.svc.cluster.local"
     asked = ["dig", "+short", "+tries=1", "+time=1", f"@{RESOLVER}", question]
-    return stage.node(node).space.run(asked, check=False).stdout[:1].isdigit()
+    return node.space.run(asked, check=False).stdout[:1].isdigit()
 
 
 def endpoint_dies(stage: Stage, moving: Moving) -> None:
@@ -81,6 +82,7 @@ def endpoint_dies(stage: Stage, moving: Moving) -> None:
             cloud.stop("cloud")
             victim.space.kill()
             answered.update(_calls(stage))
+            moving.expect_moving("the API is away")
             fault.bytes_during = moving.bytes()
             if not others <= set(answered):
                 raise Failure(f"without the API only {set(answered) or 'nobody'} answers for {CATALOG[0]}", "b1-agent")

@@ -19,10 +19,10 @@ from e2e.lab.namespaces import Bed
 from e2e.lab.routers import TERMS, Nat
 from e2e.lab.workloads import Directory
 
-SECONDS = 30
+SECONDS = 40
 """What a whole demo takes, for the announcement."""
 
-SECONDS_OF_CALLS = 10
+SECONDS_OF_CALLS = 15
 
 EDGEMESH = (
     ("first call, both sides cold", "first_call_ms", "ms", "60,000 to 90,000 ms"),

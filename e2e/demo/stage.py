@@ -19,10 +19,11 @@ from e2e.demo.record import Call, Failure, Record, Step
 from e2e.demo.screen import Screen
 from e2e.lab.caller import Answer, Caller
 from e2e.lab.cluster import Cluster
+from e2e.lab.kubelet import name_of
 from e2e.lab.namespaces import Bed, BedError
 from e2e.lab.routers import Nat, Reach, expected
 from e2e.lab.topology import ROOT, Node, Topology
-from e2e.lab.workloads import Directory, Pod, Workloads, load, name_of
+from e2e.lab.workloads import Directory, Pod, Workloads, load
 
 EXAMPLES = next(filter(Path.is_dir, (ROOT / "examples", Path(sys.prefix) / "share" / "edgemesh" / "examples")))
 """In a checkout, or where an installation has them."""

@@ -122,6 +122,13 @@ class Api:
         finally:
             connection.close()
 
+    def close(self) -> None:
+        """Let go of the connection that is kept."""
+        with self._lock:
+            if self._kept:
+                self._kept.close()
+            self._kept = None
+
     def _connection(self, timeout: float) -> http.client.HTTPSConnection:
         return http.client.HTTPSConnection(self._host, self._port, timeout=timeout, context=self._tls)
 

@@ -31,7 +31,7 @@ def choose(pod: Object, nodes: Iterable[Object], pods: Iterable[Object]) -> str:
     """The node for a pod. Raises Unschedulable."""
     spec = pod["spec"]
     wanted = spec.get("nodeSelector") or {}
-    fitting = []
+    fitting: list[str] = []
     for node in nodes:
         labels = node["metadata"].get("labels") or {}
         if wanted.items() <= labels.items() and (wanted or labels.get(ZONE) != CLOUD_ZONE) and _ready(node):
