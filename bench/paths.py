@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bench import starts
+from bench.moves import moves
 from bench.report import Cell, Report, Target, at_least, at_most, machine
 from bench.sites import (
     HTTP_PORT,
@@ -39,8 +40,6 @@ from e2e.lab.topology import CLOUD
 SIZE = 4 << 20
 IN_FLIGHT = 16
 DATAGRAM = 100
-SETTLE = 0.2
-"""Seconds between an endpoint's arrival and its next move."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,7 +285,10 @@ class Run:
         self.sites.cluster.publish(endpoints("moving", WORD_PORT, [pods[0].address]))
         served = (self.sites.wait_services("b1") - began) * 1e3
         self.row(f"{SERVICES} new services until all are served, ms", served)
-        found = self.moves({pod.name: pod.address for pod in pods})
+        slices = {pod.name: endpoints("moving", WORD_PORT, [pod.address]) for pod in pods}
+        times = moves(self.sites, slices, lambda item: self.sites.change(item, "b1"), self.figures.moves)
+        self.say(f"an endpoint moved {len(times)} times: {min(times):.1f} to {max(times):.1f} ms")
+        found = statistics.median(times)
         what = "manifest renamed" if self.manifests else "PATCH answered"
         self.row(f"{what} to new connections reaching the new endpoint, ms", found, peer=31)
         self.targets.append(at_most(f"{what} to new connections", round(found, 1), 20, " ms"))
@@ -297,24 +299,6 @@ class Run:
             return
         large = self.times(f"{SERVICES} services", lambda: self._start("b1", call="call"))
         self.row(f"exec to the first call, peer up, {SERVICES} services, ms", _median(large, "called"), peer=14_000)
-
-    def moves(self, pods: dict[str, str]) -> float:
-        """Milliseconds, median, from a change to connections that reach the new endpoint."""
-        address = self.sites.address(f"moving.{NAMESPACE}.svc.cluster.local")
-        words = list(pods)
-        slices = [endpoints("moving", WORD_PORT, [each]) for each in pods.values()]
-        times: list[float] = []
-        with self.sites.telling("follow", self.sites.pod_of("call"), address=address, port=WORD_PORT) as told:
-            told()
-            for number in range(self.figures.moves):
-                time.sleep(SETTLE)
-                began = self.sites.change(slices[(number + 1) % 2], "b1")
-                said = told()
-                if said["word"] != words[(number + 1) % 2]:
-                    raise BedError(f"{said['word']} answers after a move, not {words[(number + 1) % 2]}")
-                times.append((said["at"] - began) * 1e3)
-        self.say(f"an endpoint moved {len(times)} times: {min(times):.1f} to {max(times):.1f} ms")
-        return statistics.median(times)
 
 
 def _median(found: list[starts.Start], of: str) -> float:

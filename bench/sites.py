@@ -19,7 +19,7 @@ from typing import Any
 
 import yaml
 
-from bench import answer, call, fill
+from bench import answer, call, objects
 from bench.control import ask
 from bench.forward import forward, load_chain
 from e2e.lab.api import path_of
@@ -27,7 +27,7 @@ from e2e.lab.cluster import Cluster
 from e2e.lab.namespaces import Bed, BedError
 from e2e.lab.routers import Nat
 from e2e.lab.runtime import IMAGE
-from e2e.lab.topology import ADMIN, ENVIRONMENT, RESOLVER, ROOT, WAN_ADDRESS, Node, Topology
+from e2e.lab.topology import ADMIN, CLOUD, ENVIRONMENT, RESOLVER, ROOT, WAN_ADDRESS, Node, Topology
 from e2e.lab.workloads import Directory, Object, Pod, Workloads, file_name, load
 from edgemesh import status
 
@@ -59,12 +59,12 @@ def manifest(name: str, node: str, command: Sequence[str], ports: Sequence[int] 
 
 def service(name: str, ports: Sequence[int], selector: str = "") -> Object:
     """A Service of the benchmark's own; without a selector its endpoints are said apart."""
-    return fill.service(name, NAMESPACE, list(ports), selector)
+    return objects.service(name, NAMESPACE, list(ports), selector)
 
 
 def endpoints(name: str, port: int, addresses: Sequence[str]) -> Object:
     """The EndpointSlice of a service that has no selector."""
-    return fill.endpoints(name, NAMESPACE, port, list(addresses))
+    return objects.endpoints(name, NAMESPACE, port, list(addresses))
 
 
 class Sites:
@@ -122,12 +122,16 @@ class Sites:
     def many(self, name: str) -> None:
         """Have `SERVICES` services of `ENDPOINTS` endpoints each: at the API, or in a node's manifests, a file each."""
         if isinstance(self.cluster, Cluster):
-            words = [ADMIN, NAMESPACE, str(SERVICES), str(ENDPOINTS)]
-            self.cluster.cloud.space.run([sys.executable, "-m", "bench.fill", *words], env=ENVIRONMENT, timeout=120)
+            self.fill(ADMIN)
             return
-        for number, items in enumerate(fill.many(NAMESPACE, SERVICES, ENDPOINTS)):
-            text = yaml.dump_all(items, Dumper=yaml.CSafeDumper)
-            self.node(name).write_manifest(f"many-{number}.yaml", text)
+        for number, item in enumerate(objects.many(NAMESPACE, SERVICES, ENDPOINTS)):
+            self.node(name).write_manifest(f"many-{number}.yaml", yaml.dump(item, Dumper=yaml.CSafeDumper))
+
+    def fill(self, kubeconfig: str) -> None:
+        """Create them at an API that the cloud host reaches."""
+        how = {"namespace": NAMESPACE, "services": SERVICES, "endpoints": ENDPOINTS, "nodes": 0}
+        command = [sys.executable, "-m", "bench.api_load", kubeconfig, "fill", json.dumps(how)]
+        self.node(CLOUD.name).space.run(command, env=ENVIRONMENT, timeout=120)
 
     def change(self, item: Object, node: str) -> float:
         """Change an object that is there; the time of CLOCK_MONOTONIC: when the API had answered, or before the node's

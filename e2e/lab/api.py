@@ -139,7 +139,12 @@ def type_name(error: BaseException) -> str:
 
 
 def load(path: Path) -> Api:
-    """The API of a kubeconfig's current context, with its client certificate. Raises OSError, KeyError, ValueError."""
+    """The API of a kubeconfig. Raises OSError, KeyError, ValueError."""
+    return Api(*access(path))
+
+
+def access(path: Path) -> tuple[str, ssl.SSLContext]:
+    """Server and client certificate of a kubeconfig's current context. Raises OSError, KeyError, ValueError."""
     config = yaml.load(path.read_text(), yaml.CSafeLoader)
     named = {kind: {each["name"]: each[kind] for each in config[f"{kind}s"]} for kind in ("context", "cluster", "user")}
     context = named["context"][config["current-context"]]
@@ -148,7 +153,7 @@ def load(path: Path) -> Api:
         tls = ssl.create_default_context(cafile=ca)
     with _file(user, "client-certificate") as certificate, _file(user, "client-key") as key:
         tls.load_cert_chain(certificate, key)
-    return Api(cluster["server"], tls)
+    return cluster["server"], tls
 
 
 @contextlib.contextmanager

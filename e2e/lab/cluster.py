@@ -28,10 +28,14 @@ LOOK = 0.02
 
 
 class Cluster:
-    """The API at the cloud host; `start` it first, then let nodes `join`."""
+    """The API at the cloud host; `start` it first, then let nodes `join`.
 
-    def __init__(self, topology: Topology) -> None:
+    With `admin`, an administrator's kubeconfig, another API that the cloud host reaches.
+    """
+
+    def __init__(self, topology: Topology, admin: str = ADMIN) -> None:
         self._topology = topology
+        self._admin = admin
         self.cloud = topology.nodes[CLOUD.name]
         self.kubectl = shutil.which("kubectl") or ""
         self.keys: dict[str, str] = {}
@@ -53,7 +57,7 @@ class Cluster:
     def wait_ready(self, patience: float = 20) -> None:
         """Wait for the API. Raises BedError."""
         deadline = time.monotonic() + patience
-        admin = self.cloud.space.path(ADMIN)
+        admin = self.cloud.space.path(self._admin)
         while not (admin.exists() and self.ask("GET", "/readyz")[0] == 200):
             if time.monotonic() > deadline:
                 raise BedError(f"cloud: the API is not ready within {patience:g} s")
@@ -161,7 +165,7 @@ class Cluster:
         with self._lock:
             if self._client is None or self._client.poll() is not None:
                 self._client = self.cloud.space.popen(
-                    [sys.executable, "-m", "e2e.lab.api", ADMIN], env=ENVIRONMENT, stdin=subprocess.PIPE
+                    [sys.executable, "-m", "e2e.lab.api", self._admin], env=ENVIRONMENT, stdin=subprocess.PIPE
                 )
                 assert self._client.stdout
                 if self._client.stdout.readline() != "ready\n":
