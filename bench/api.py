@@ -24,7 +24,19 @@ from bench.api_servers import Served, embedded, kubernetes
 from bench.memory import pss, used
 from bench.moves import moves
 from bench.report import Cell, Report, Target, at_most, machine
-from bench.sites import ENDPOINTS, NAMESPACE, SERVICES, WORD_PORT, Sites, answering, endpoints, manifest, service, sites
+from bench.sites import (
+    ENDPOINTS,
+    NAMESPACE,
+    SERVICES,
+    WORD_PORT,
+    Sites,
+    answering,
+    endpoints,
+    manifest,
+    service,
+    sites,
+    wait,
+)
 from e2e.lab.cluster import Cluster
 from e2e.lab.topology import ENVIRONMENT, compile_program
 
@@ -121,6 +133,9 @@ class Run:
     def _moves(self, server: str, built: Sites, cluster: Cluster, slices: dict[str, dict[str, Any]]) -> None:
         cluster.publish(service("moving", [WORD_PORT]), next(iter(slices.values())))
         built.wait_services("b1")
+        address = cluster.request("GET", f"/api/v1/namespaces/{NAMESPACE}/services/moving")["spec"]["clusterIP"]
+        name = f"moving.{NAMESPACE}.svc.cluster.local"
+        wait(f"b1 has {name} as {server} has it", lambda: built.address(name) == address, 30)
         built.wait_path("b1", built.pod_of("orders", "shop").node.name, "direct", 15)
         path = f"/apis/discovery.k8s.io/v1/namespaces/{NAMESPACE}/endpointslices/moving-1"
         for took in moves(built, slices, lambda item: cluster.timed(path, item), self.figures.moves):

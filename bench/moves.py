@@ -29,7 +29,7 @@ def moves(sites: Sites, slices: Mapping[str, Object], change: Callable[[Object],
             word = words[(number + 1) % 2]
             began = change(slices[word])
             said = told()
-            if said["word"] != word:
-                raise BedError(f"{said['word']} answers after a move, not {word}")
+            if not said or said["word"] != word:
+                raise BedError(f"{said['word'] if said else 'nobody'} answers after a move, not {word}")
             times.append((said["at"] - began) * 1e3)
     return times

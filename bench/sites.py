@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import base64
 import json
+import queue
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import yaml
 
@@ -36,6 +38,7 @@ ORDERS = "orders.shop.svc.cluster.local"
 HTTP_PORT, WORD_PORT, STREAM_PORT, UDP_PORT, IPERF_PORT = 8080, 8081, 8079, 7, 5201
 """The same by service and by port forward."""
 ECHO_TARGET = 7007
+PATIENCE = 30.0
 LOOK = 0.005
 """Seconds between two looks at a condition."""
 
@@ -247,7 +250,10 @@ class Sites:
 
     @contextmanager
     def telling(self, what: str, pod: Pod, **how: object) -> Iterator[Callable[[], Any]]:
-        """Begin one of the two of `call.py` that tell as they go: a function that waits for what is told next."""
+        """Begin one of those of `call.py` that tell as they go: a function that waits for what is told next.
+
+        It gives None at the end, or when nothing has come for `PATIENCE`.
+        """
         process = pod.space.popen(calling(what, json.dumps(how)), stdin=subprocess.PIPE)
         assert process.stdin
         assert process.stdout
@@ -256,8 +262,9 @@ class Sites:
                 raise BedError(f"{pod.name}: the client does not start")
             process.stdin.write("go\n")
             process.stdin.flush()
-            out = process.stdout
-            yield lambda: json.loads(out.readline() or "null")
+            lines: queue.SimpleQueue[str] = queue.SimpleQueue()
+            threading.Thread(target=_pass_on, args=(process.stdout, lines), daemon=True).start()
+            yield lambda: _next(lines)
         finally:
             process.kill()
             process.wait()
@@ -279,6 +286,20 @@ def sites(*, manifests: bool = False) -> Iterator[Sites]:
             yield built
         except BedError as error:
             raise BedError(f"{error}\n{last_lines(built.logs)}") from error
+
+
+def _pass_on(out: IO[str], lines: queue.SimpleQueue[str]) -> None:
+    with suppress(ValueError):  # the space has closed its end
+        for line in out:
+            lines.put(line)
+    lines.put("null")
+
+
+def _next(lines: queue.SimpleQueue[str]) -> Any:
+    try:
+        return json.loads(lines.get(timeout=PATIENCE))
+    except queue.Empty:
+        return None
 
 
 def last_lines(logs: Path, count: int = 3) -> str:
