@@ -7,7 +7,6 @@ slices or node ranges. The client of the kubeconfig is `system:masters`.
 from __future__ import annotations
 
 import contextlib
-import os
 import socket
 import ssl
 import subprocess
@@ -54,9 +53,25 @@ def missing() -> str:
     return f"{', '.join(absent)} not there: python -m bench.peers {' '.join(absent)}" if absent else ""
 
 
-@contextlib.contextmanager
-def running(folder: Path, *arguments: str) -> Iterator[ApiServer]:
-    """Run both, with their data in `folder`; `arguments` are added to kube-apiserver's. Raises ApiServerError."""
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """Command lines, with files and credentials in place."""
+
+    etcd: list[str]
+    server: list[str]
+    url: str
+    ca: Path
+    ca_key: Path
+    certificate: Path
+    key: Path
+    kubeconfig: Path
+
+
+def prepare(folder: Path, *arguments: str, host: str = "127.0.0.1") -> Prepared:
+    """Write what both need into `folder`, for an API at `host`; `arguments` are added to kube-apiserver's.
+
+    Raises ApiServerError when a program is missing.
+    """
     if problem := missing():
         raise ApiServerError(problem)
     folder.mkdir(parents=True, exist_ok=True)
@@ -65,24 +80,56 @@ def running(folder: Path, *arguments: str) -> Iterator[ApiServer]:
     ca_key = folder / "ca.key"
     authority.cert_pem.write_to_path(str(ca))
     authority.private_key_pem.write_to_path(str(ca_key))
-    _write_pair(authority.issue_cert("127.0.0.1", "localhost", common_name="kube-apiserver"), folder / "server")
+    _write_pair(authority.issue_cert(host, "localhost", common_name="kube-apiserver"), folder / "server")
     _write_pair(
         authority.issue_cert("admin", common_name="admin", organization_name="system:masters"), folder / "admin"
     )
     (store, peers), api = _free_ports(2), _free_ports(1)[0]
+    urls = [f"http://127.0.0.1:{store}", f"http://127.0.0.1:{peers}"]
+    url = f"https://{host}:{api}"
+    kubeconfig = write_kubeconfig(folder / "admin.kubeconfig", url, ca, certificate, key)
+    server = [*_kube_apiserver(folder, host, api, urls[0], ca), *arguments]
+    return Prepared(
+        _command("etcd", _etcd(folder, *urls)),
+        _command("kube-apiserver", server),
+        url,
+        ca,
+        ca_key,
+        certificate,
+        key,
+        kubeconfig,
+    )
+
+
+@contextlib.contextmanager
+def running(folder: Path, *arguments: str) -> Iterator[ApiServer]:
+    """Run both, with their data in `folder`; `arguments` are added to kube-apiserver's. Raises ApiServerError."""
+    made = prepare(folder, *arguments)
     with contextlib.ExitStack() as stack:
         began = time.monotonic()
-        urls = [f"http://127.0.0.1:{store}", f"http://127.0.0.1:{peers}"]
-        etcd = stack.enter_context(_process("etcd", _etcd(folder, *urls), folder))
-        command = [*_kube_apiserver(folder, api, urls[0], ca), *arguments]
-        server = stack.enter_context(_process("kube-apiserver", command, folder))
-        context = ssl.create_default_context(cafile=str(ca))
-        context.load_cert_chain(certificate, key)
-        url = f"https://127.0.0.1:{api}"
-        _wait(url, context, server, folder)
+        etcd = stack.enter_context(_process("etcd", made.etcd, folder))
+        server = stack.enter_context(_process("kube-apiserver", made.server, folder))
+        context = ssl.create_default_context(cafile=str(made.ca))
+        context.load_cert_chain(made.certificate, made.key)
+        _wait(made.url, context, server, folder)
         ready = time.monotonic() - began
-        kubeconfig = write_kubeconfig(folder / "admin.kubeconfig", url, ca, certificate, key)
-        yield ApiServer(url, ca, ca_key, certificate, key, kubeconfig, (etcd.pid, server.pid), ready)
+        yield ApiServer(
+            made.url,
+            made.ca,
+            made.ca_key,
+            made.certificate,
+            made.key,
+            made.kubeconfig,
+            (etcd.pid, server.pid),
+            ready,
+        )
+
+
+def _command(name: str, arguments: Sequence[str]) -> list[str]:
+    """With the environment that the program needs."""
+    peer: Peer | None = find(name)
+    assert peer is not None
+    return ["/usr/bin/env", *(f"{key}={value}" for key, value in peer.env.items()), str(peer.path), *arguments]
 
 
 def write_kubeconfig(path: Path, url: str, ca: Path, certificate: Path, key: Path) -> Path:
@@ -135,12 +182,12 @@ def _etcd(folder: Path, clients: str, peers: str) -> list[str]:
     ]
 
 
-def _kube_apiserver(folder: Path, port: int, store: str, ca: Path) -> list[str]:
+def _kube_apiserver(folder: Path, host: str, port: int, store: str, ca: Path) -> list[str]:
     server = folder / "server"
     return [
         f"--etcd-servers={store}",
-        "--bind-address=127.0.0.1",
-        "--advertise-address=127.0.0.1",
+        f"--bind-address={host}",
+        f"--advertise-address={host}",
         f"--secure-port={port}",
         f"--cert-dir={folder}",
         f"--tls-cert-file={server}.crt",
@@ -158,13 +205,9 @@ def _kube_apiserver(folder: Path, port: int, store: str, ca: Path) -> list[str]:
 
 
 @contextlib.contextmanager
-def _process(name: str, arguments: Sequence[str], folder: Path) -> Iterator[subprocess.Popen[bytes]]:
-    peer: Peer | None = find(name)
-    assert peer is not None
+def _process(name: str, command: Sequence[str], folder: Path) -> Iterator[subprocess.Popen[bytes]]:
     with (folder / f"{name}.log").open("wb") as log:
-        process = subprocess.Popen(
-            [str(peer.path), *arguments], stdout=log, stderr=log, cwd=folder, env={**os.environ, **peer.env}
-        )
+        process = subprocess.Popen(command, stdout=log, stderr=log, cwd=folder)
     try:
         yield process
     finally:

@@ -30,7 +30,7 @@ def forward(topology: Topology, caller: Node, ports: Mapping[OuterPort, tuple[Po
         router.run('nft insert rule ip router forward iifname "wan" ct status dnat accept')
     for name, rules in to_pod.items():
         load_chain(topology.nodes[name].space, "forward", "nat hook prerouting priority dstnat", *rules)
-    masquerade = f'oifname "eth0" ip saddr {caller.place.pod_range} masquerade'
+    masquerade = f'oifname "eth0" ip saddr {caller.pod_range} masquerade'
     load_chain(caller.space, "out", "nat hook postrouting priority srcnat", masquerade)
 
 

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from bench.report import Cell, Report, at_most, machine
-from bench.sites import ENDPOINTS, SERVICES, Sites, many, sites
+from bench.sites import ENDPOINTS, SERVICES, Sites, sites
 from e2e.lab.namespaces import BedError
 from e2e.lab.topology import SERVICES as PROCESSES
 
@@ -88,7 +88,7 @@ class Run:
         self.sites = built
         self.say = say
         self.node = built.node("b1")
-        many(self.node)
+        built.many("b1")
         built.wait_services("b1")
 
     def processes(self) -> dict[str, int]:
@@ -130,10 +130,10 @@ class Run:
         return worse
 
 
-def measure(quick: bool, say: Callable[[str], None]) -> Report:
+def measure(quick: bool, say: Callable[[str], None], *, manifests: bool = False) -> Report:
     """CPU first, while all nodes are up; then memory."""
     say("the sites come up")
-    with sites() as built:
+    with sites(manifests=manifests) as built:
         run = Run(built, say)
         shares = run.idle(IDLE_QUICK if quick else IDLE)
         memory = _medians([run.memory() for _ in range(ROUNDS)])

@@ -14,9 +14,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import yaml
-
 from bench import starts
+from bench.moves import moves
 from bench.report import Cell, Report, Target, at_least, at_most, machine
 from bench.sites import (
     HTTP_PORT,
@@ -31,20 +30,16 @@ from bench.sites import (
     answering,
     endpoints,
     manifest,
-    many,
     service,
     sites,
     wait,
 )
 from e2e.lab.namespaces import BedError
 from e2e.lab.topology import CLOUD
-from e2e.lab.workloads import file_name
 
 SIZE = 4 << 20
 IN_FLIGHT = 16
 DATAGRAM = 100
-SETTLE = 0.2
-"""Seconds between an endpoint's arrival and its next move."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +99,9 @@ FULL = Figures(
 class Run:
     """The rows and targets as they come about."""
 
-    def __init__(self, built: Sites, quick: bool, say: Callable[[str], None]) -> None:
+    def __init__(self, built: Sites, quick: bool, say: Callable[[str], None], *, manifests: bool) -> None:
         self.sites = built
+        self.manifests = manifests
         self.quick = quick
         self.figures = QUICK if quick else FULL
         self.say = say
@@ -154,7 +150,6 @@ class Run:
     def connections(self) -> None:
         """New connections, from a pod that has made none before, with the ports and the reuse that clients have."""
         fresh = self.sites.run_pod(manifest("fresh", "b1", ["sleep", "infinity"]))
-        assert fresh.space
         fresh.space.run("sysctl -qw net.ipv4.ip_local_port_range='1024 65535' net.ipv4.tcp_tw_reuse=1")
         places = self._places(f"answer.{NAMESPACE}.svc.cluster.local", WORD_PORT)
         how = {"seconds": self.figures.seconds, "in_flight": IN_FLIGHT, "reset": False}
@@ -285,14 +280,18 @@ class Run:
             for name in ("here", "there")
         ]
         began = time.monotonic()
-        many(self.sites.node("b1"))
+        self.sites.many("b1")
         self.sites.cluster.publish(service("moving", [WORD_PORT]))
         self.sites.cluster.publish(endpoints("moving", WORD_PORT, [pods[0].address]))
         served = (self.sites.wait_services("b1") - began) * 1e3
-        self.row(f"{SERVICES} new files of services until all are served, ms", served)
-        found = self.moves({pod.name: pod.address for pod in pods})
-        self.row("manifest renamed to new connections reaching the new endpoint, ms", found, peer=31)
-        self.targets.append(at_most("manifest renamed to new connections", round(found, 1), 20, " ms"))
+        self.row(f"{SERVICES} new services until all are served, ms", served)
+        slices = {pod.name: endpoints("moving", WORD_PORT, [pod.address]) for pod in pods}
+        times = moves(self.sites, slices, lambda item: self.sites.change(item, "b1"), self.figures.moves)
+        self.say(f"an endpoint moved {len(times)} times: {min(times):.1f} to {max(times):.1f} ms")
+        found = statistics.median(times)
+        what = "manifest renamed" if self.manifests else "PATCH answered"
+        self.row(f"{what} to new connections reaching the new endpoint, ms", found, peer=31)
+        self.targets.append(at_most(f"{what} to new connections", round(found, 1), 20, " ms"))
         answers = [starts.resolver(self.sites, "b1", "call") for _ in range(self.figures.starts)]
         self.row("exec of the resolver to its first answer, ms", statistics.median(answers), peer=190)
         self.targets.append(at_most("exec of the resolver", round(statistics.median(answers)), 150, " ms"))
@@ -301,38 +300,17 @@ class Run:
         large = self.times(f"{SERVICES} services", lambda: self._start("b1", call="call"))
         self.row(f"exec to the first call, peer up, {SERVICES} services, ms", _median(large, "called"), peer=14_000)
 
-    def moves(self, pods: dict[str, str]) -> float:
-        """Milliseconds, median, from a manifest renamed into place to connections that reach the new endpoint."""
-        address = self.sites.address(f"moving.{NAMESPACE}.svc.cluster.local")
-        node = self.sites.node("b1")
-        words = list(pods)
-        texts = [yaml.dump(endpoints("moving", WORD_PORT, [each]), Dumper=yaml.CSafeDumper) for each in pods.values()]
-        times: list[float] = []
-        with self.sites.telling("follow", self.sites.pod_of("call"), address=address, port=WORD_PORT) as told:
-            told()
-            for number in range(self.figures.moves):
-                time.sleep(SETTLE)
-                name = file_name(endpoints("moving", WORD_PORT, []))
-                began = time.monotonic()
-                node.write_manifest(name, texts[(number + 1) % 2])
-                said = told()
-                if said["word"] != words[(number + 1) % 2]:
-                    raise BedError(f"{said['word']} answers after a move, not {words[(number + 1) % 2]}")
-                times.append((said["at"] - began) * 1e3)
-        self.say(f"an endpoint moved {len(times)} times: {min(times):.1f} to {max(times):.1f} ms")
-        return statistics.median(times)
-
 
 def _median(found: list[starts.Start], of: str) -> float:
     values: list[float] = [getattr(each, of) for each in found]
     return statistics.median(values)
 
 
-def measure(quick: bool, say: Callable[[str], None]) -> Report:
+def measure(quick: bool, say: Callable[[str], None], *, manifests: bool = False) -> Report:
     """All of it, on one bed."""
     say("the sites come up")
-    with sites() as built:
-        run = Run(built, quick, say)
+    with sites(manifests=manifests) as built:
+        run = Run(built, quick, say, manifests=manifests)
         run.direct()
         run.drops()
         run.relayed()

@@ -8,23 +8,29 @@ from __future__ import annotations
 
 import base64
 import json
+import queue
 import subprocess
+import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import yaml
 
-from bench import answer, call
+from bench import answer, call, objects
 from bench.control import ask
 from bench.forward import forward, load_chain
+from e2e.lab.api import path_of
+from e2e.lab.cluster import Cluster
 from e2e.lab.namespaces import Bed, BedError
 from e2e.lab.routers import Nat
-from e2e.lab.topology import RESOLVER, ROOT, WAN_ADDRESS, Node, Topology
-from e2e.lab.workloads import IMAGE, Cluster, Object, Pod, Workloads
+from e2e.lab.runtime import IMAGE
+from e2e.lab.topology import ADMIN, CLOUD, ENVIRONMENT, RESOLVER, ROOT, WAN_ADDRESS, Node, Topology
+from e2e.lab.workloads import Directory, Object, Pod, Workloads, file_name, load
 from edgemesh import status
 
 NAMESPACE = "bench"
@@ -32,6 +38,7 @@ ORDERS = "orders.shop.svc.cluster.local"
 HTTP_PORT, WORD_PORT, STREAM_PORT, UDP_PORT, IPERF_PORT = 8080, 8081, 8079, 7, 5201
 """The same by service and by port forward."""
 ECHO_TARGET = 7007
+PATIENCE = 30.0
 LOOK = 0.005
 """Seconds between two looks at a condition."""
 
@@ -55,88 +62,93 @@ def manifest(name: str, node: str, command: Sequence[str], ports: Sequence[int] 
 
 def service(name: str, ports: Sequence[int], selector: str = "") -> Object:
     """A Service of the benchmark's own; without a selector its endpoints are said apart."""
-    listed = [{"name": f"p{port}", "port": port} for port in ports]
-    spec = {"ports": listed, **({"selector": {"app": selector}} if selector else {})}
-    return {
-        "apiVersion": "v1",
-        "kind": "Service",
-        "metadata": {"name": name, "namespace": NAMESPACE},
-        "spec": spec,
-    }
+    return objects.service(name, NAMESPACE, list(ports), selector)
 
 
 def endpoints(name: str, port: int, addresses: Sequence[str]) -> Object:
     """The EndpointSlice of a service that has no selector."""
-    return {
-        "apiVersion": "discovery.k8s.io/v1",
-        "kind": "EndpointSlice",
-        "metadata": {
-            "name": f"{name}-1",
-            "namespace": NAMESPACE,
-            "labels": {"kubernetes.io/service-name": name},
-        },
-        "addressType": "IPv4",
-        "endpoints": [{"addresses": [address], "conditions": {"ready": True}} for address in addresses],
-        "ports": [{"name": f"p{port}", "protocol": "TCP", "port": port}],
-    }
-
-
-def many(node: Node) -> None:
-    """Put `SERVICES` services of `ENDPOINTS` endpoints each into a node's manifests, a file each."""
-    for number in range(SERVICES):
-        name = f"service-{number}"
-        addresses = [f"10.{200 + place}.{number >> 8}.{number & 255}" for place in range(ENDPOINTS)]
-        items = [service(name, [80]), endpoints(name, 80, addresses)]
-        node.write_manifest(f"many-{number}.yaml", yaml.dump_all(items, Dumper=yaml.CSafeDumper))
+    return objects.endpoints(name, NAMESPACE, port, list(addresses))
 
 
 class Sites:
-    """A bed with everything in it up: every node healthy, the two sites on a direct path."""
+    """A bed with everything in it up: every node healthy, the two sites on a direct path.
 
-    def __init__(self, bed: Bed, folder: Path) -> None:
+    On the API of the cloud role; with `manifests` on a directory of each node's own.
+    """
+
+    def __init__(self, bed: Bed, folder: Path, *, manifests: bool = False) -> None:
         self.logs = folder / "logs"
         self.logs.mkdir()
-        self.topology = Topology(bed, self.logs, Nat.PORT_RESTRICTED, Nat.PORT_RESTRICTED)
-        self.workloads = Workloads(self.topology, Cluster(self.topology, folder / "cluster"))
-        self.cluster = self.workloads.cluster
+        self.topology = Topology(bed, self.logs, Nat.PORT_RESTRICTED, Nat.PORT_RESTRICTED, api=not manifests)
+        self.cluster: Cluster | Directory
+        self.cluster = Directory(self.topology, folder / "cluster") if manifests else Cluster(self.topology)
+        self.workloads = Workloads(self.topology, self.cluster)
         self.keys: dict[str, str] = {}
 
     def start(self) -> None:
         """Bring all up, and wait until it is."""
-        self.cluster.publish_nodes()
-        for node in self.topology:
-            item = yaml.safe_load((self.cluster.directory / f"meshnode-{node.name}.yaml").read_text())
-            self.keys[node.name] = base64.b64decode(item["spec"]["publicKey"]).hex()
+        self._introduce()
+        namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}
+        self.workloads.publish([namespace, *load(sorted((ROOT / "examples").glob("*.yaml")))])
+        server = self.pod_of("orders", "shop").node.name
+        self.workloads.publish(
+            [
+                manifest("call", "b1", ["sleep", "infinity"]),
+                manifest("call-a2", "a2", ["sleep", "infinity"]),
+                manifest("answer", server, answering("answer"), [STREAM_PORT, WORD_PORT]),
+                manifest("iperf", server, ["iperf3", "-s"], [IPERF_PORT]),
+                service("answer", [STREAM_PORT, WORD_PORT], "answer"),
+                service("iperf", [IPERF_PORT], "iperf"),
+            ]
+        )
         for node in self.topology:
             node.start_services()
-        examples = self.workloads.schedule(sorted((ROOT / "examples").glob("*.yaml")))
-        server = self.pod_of("orders", "shop").node.name
-        for item in (
-            manifest("call", "b1", ["sleep", "infinity"]),
-            manifest("call-a2", "a2", ["sleep", "infinity"]),
-            manifest("answer", server, answering("answer"), [STREAM_PORT, WORD_PORT]),
-            manifest("iperf", server, ["iperf3", "-s"], [IPERF_PORT]),
-        ):
-            examples += self._schedule(item)
         wait("all nodes healthy", lambda: all(self.status(node.name) for node in self.topology), 20)
-        # a pod that asks for its own name before its node's resolver is there would ask again after 5 s only
-        self.workloads.run(examples)
-        self.cluster.publish(service("answer", [STREAM_PORT, WORD_PORT], "answer"))
-        self.cluster.publish(service("iperf", [IPERF_PORT], "iperf"))
+        if isinstance(self.cluster, Cluster):
+            self.cluster.learn()
+        self.keys = {name: base64.b64decode(key).hex() for name, key in self.cluster.keys.items()}
         self._forward()
         self.wait_path("b1", "a1", "direct", 15)
         wait("a call by name", lambda: self.address(f"answer.{NAMESPACE}.svc.cluster.local"), 5)
 
-    def _schedule(self, item: Object) -> list[Pod]:
-        file = self.logs / f"{item['metadata']['name']}.yaml"
-        file.write_text(yaml.safe_dump(item))
-        return self.workloads.schedule([file])
+    def _introduce(self) -> None:
+        """Let the nodes know of each other, and have them run pods."""
+        if isinstance(self.cluster, Directory):
+            self.cluster.publish_nodes()
+            return
+        self.cluster.start()
+        command = self.cluster.token()
+        for node in self.topology:
+            self.cluster.join(node, command)
+        self.cluster.wait_nodes(node.name for node in self.topology)
+
+    def many(self, name: str) -> None:
+        """Have `SERVICES` services of `ENDPOINTS` endpoints each: at the API, or in a node's manifests, a file each."""
+        if isinstance(self.cluster, Cluster):
+            self.fill(ADMIN)
+            return
+        for number, item in enumerate(objects.many(NAMESPACE, SERVICES, ENDPOINTS)):
+            self.node(name).write_manifest(f"many-{number}.yaml", yaml.dump(item, Dumper=yaml.CSafeDumper))
+
+    def fill(self, kubeconfig: str) -> None:
+        """Create them at an API that the cloud host reaches."""
+        how = {"namespace": NAMESPACE, "services": SERVICES, "endpoints": ENDPOINTS, "nodes": 0}
+        command = [sys.executable, "-m", "bench.api_load", kubeconfig, "fill", json.dumps(how)]
+        self.node(CLOUD.name).space.run(command, env=ENVIRONMENT, timeout=120)
+
+    def change(self, item: Object, node: str) -> float:
+        """Change an object that is there; the time of CLOCK_MONOTONIC: when the API had answered, or before the node's
+        manifest was renamed into place."""
+        if isinstance(self.cluster, Cluster):
+            return self.cluster.timed(path_of(item), item)
+        text = yaml.dump(item, Dumper=yaml.CSafeDumper)
+        began = time.monotonic()
+        self.node(node).write_manifest(file_name(item), text)
+        return began
 
     def run_pod(self, item: Object) -> Pod:
         """Run a Pod of the benchmark's own, everywhere known."""
-        pods = self._schedule(item)
-        self.workloads.run(pods)
-        return pods[0]
+        return self.workloads.publish([item])[0]
 
     def _forward(self) -> None:
         """The way through the routers without the mesh."""
@@ -232,15 +244,16 @@ class Sites:
     def call(self, what: str, places: Sequence[Place], rounds: int, pod: Pod | None = None, **how: Any) -> Any:
         """Run a measurement of `call.py` in a pod: a list for each place, a figure for each round."""
         space = (pod or self.pod_of("call")).space
-        assert space
         order = json.dumps({"places": places, "rounds": rounds, **how})
         table = json.loads(space.run(calling(what, order), timeout=120).stdout)
         return [list(side) for side in zip(*table, strict=True)]
 
     @contextmanager
     def telling(self, what: str, pod: Pod, **how: object) -> Iterator[Callable[[], Any]]:
-        """Begin one of the two of `call.py` that tell as they go: a function that waits for what is told next."""
-        assert pod.space
+        """Begin one of those of `call.py` that tell as they go: a function that waits for what is told next.
+
+        It gives None at the end, or when nothing has come for `PATIENCE`.
+        """
         process = pod.space.popen(calling(what, json.dumps(how)), stdin=subprocess.PIPE)
         assert process.stdin
         assert process.stdout
@@ -249,29 +262,44 @@ class Sites:
                 raise BedError(f"{pod.name}: the client does not start")
             process.stdin.write("go\n")
             process.stdin.flush()
-            out = process.stdout
-            yield lambda: json.loads(out.readline() or "null")
+            lines: queue.SimpleQueue[str] = queue.SimpleQueue()
+            threading.Thread(target=_pass_on, args=(process.stdout, lines), daemon=True).start()
+            yield lambda: _next(lines)
         finally:
             process.kill()
             process.wait()
 
     def stop(self, *names: str) -> None:
-        """End all processes of nodes."""
+        """End all processes of nodes; an API goes on."""
         for name in names:
             for process in self.node(name).services:
                 self.node(name).stop(process)
 
 
 @contextmanager
-def sites() -> Iterator[Sites]:
+def sites(*, manifests: bool = False) -> Iterator[Sites]:
     """Everything up; ended afterwards. A failure carries the last lines of all logs."""
     with tempfile.TemporaryDirectory(prefix="edgemesh-bench-") as name, Bed() as bed:
-        built = Sites(bed, Path(name))
+        built = Sites(bed, Path(name), manifests=manifests)
         try:
             built.start()
             yield built
         except BedError as error:
             raise BedError(f"{error}\n{last_lines(built.logs)}") from error
+
+
+def _pass_on(out: IO[str], lines: queue.SimpleQueue[str]) -> None:
+    with suppress(ValueError):  # the space has closed its end
+        for line in out:
+            lines.put(line)
+    lines.put("null")
+
+
+def _next(lines: queue.SimpleQueue[str]) -> Any:
+    try:
+        return json.loads(lines.get(timeout=PATIENCE))
+    except queue.Empty:
+        return None
 
 
 def last_lines(logs: Path, count: int = 3) -> str:

@@ -31,8 +31,9 @@ from bench.report import Cell, Report, at_least, machine
 from bench.sites import IPERF_PORT, manifest, wait
 from e2e.lab.namespaces import Bed
 from e2e.lab.routers import LAN, WAN, Nat, cut_segments
-from e2e.lab.topology import DEVICE, POD_MTU, WAN_ADDRESS, Node, Topology, program
-from e2e.lab.workloads import Cluster, Workloads
+from e2e.lab.runtime import MTU
+from e2e.lab.topology import DEVICE, WAN_ADDRESS, Node, Topology, program
+from e2e.lab.workloads import Directory, Workloads
 
 PORT = 51820
 LOSS = 0.005
@@ -68,7 +69,7 @@ class Course:
         self.lossy = lossy
         self.topology = Topology(bed, folder, Nat.PORT_RESTRICTED, Nat.PORT_RESTRICTED)
         self.client, self.server = (self.topology.nodes[name] for name in ("b1", "a1"))
-        workloads = Workloads(self.topology, Cluster(self.topology, folder / "cluster"))
+        workloads = Workloads(self.topology, Directory(self.topology, folder / "cluster"))
         pods = folder / "pods.yaml"
         serve = manifest("iperf", self.server.name, ["iperf3", "-s"], [IPERF_PORT])
         pods.write_text(yaml.safe_dump_all([manifest("call", self.client.name, ["sleep", "infinity"]), serve]))
@@ -109,7 +110,7 @@ class Course:
         args = ["private-key", "/dev/stdin", "listen-port", str(PORT), "peer", peer]
         args += ["allowed-ips", other.place.pod_range, "endpoint", f"{WAN_ADDRESS[other.place.zone]}:{PORT}"]
         node.space.run(["wg", "set", DEVICE, *args, "persistent-keepalive", "25"], input=key)
-        node.space.run(["ip", "link", "set", DEVICE, "up", "mtu", str(POD_MTU)])
+        node.space.run(["ip", "link", "set", DEVICE, "up", "mtu", str(MTU)])
         node.space.run(["ip", "route", "add", other.place.pod_range, "dev", DEVICE])
 
     def _start(self, node: Node) -> None:
@@ -122,12 +123,10 @@ class Course:
             ask(node, f"set=1\n{self.way.setting}")
 
     def _reaches(self) -> bool:
-        assert self.caller.space
         return not self.caller.space.run(["ping", "-c", "1", "-W", "0.2", self.address], check=False).returncode
 
     def run(self, seconds: int) -> tuple[float, int]:
         """One stream; gives Mbit/s received and segments sent again."""
-        assert self.caller.space
         command = ["iperf3", "-J", "-c", self.address, "-p", str(IPERF_PORT), "-t", str(seconds)]
         sums = json.loads(self.caller.space.run(command, timeout=seconds + 20).stdout)["end"]
         return sums["sum_received"]["bits_per_second"] / 1e6, sums["sum_sent"]["retransmits"]

@@ -2,5 +2,5 @@
 
 It runs the program as a user would, and imports none of it.
 
-Parts in reading order: lab/ (namespaces, routers, topology, workloads), demo/ (scenes, screen, run), scenarios/.
+Parts in reading order: lab/ (namespaces, routers, topology, cluster), demo/ (scenes, screen, run), scenarios/.
 """

@@ -36,6 +36,7 @@ def parser() -> argparse.ArgumentParser:
             help=f"the router of site {site.upper()} (default: port-restricted)",
         )
     top.add_argument("--only", choices=["calls"], help="leave the faults out")
+    top.add_argument("--manifests", action="store_true", help="without an API: a directory of manifests on every node")
     top.add_argument("--json", action="store_true", help="print one JSON document, last, alone on standard output")
     top.add_argument("--keep", action="store_true", help="leave the demo running, to look around in it")
     commands = top.add_subparsers(dest="command", metavar="")
@@ -57,7 +58,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _refused(given, problem)
         screen = Screen(sys.stderr if given.json else sys.stdout)
         nat_a, nat_b = Nat(given.nat_a), Nat(given.nat_b)
-        record = show(nat_a, nat_b, with_faults=given.only != "calls", screen=screen, keep=given.keep)
+        record = show(
+            nat_a,
+            nat_b,
+            with_faults=given.only != "calls",
+            manifests=given.manifests,
+            screen=screen,
+            keep=given.keep,
+        )
     except KeyboardInterrupt:
         print("\nedgemesh demo: ended; nothing of it is left", file=sys.stderr)
         return 130

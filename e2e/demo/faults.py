@@ -1,8 +1,4 @@
-"""The scenes in which things break, with bytes moving during and after each.
-
-Two flows from site B's shopper go on throughout: a download from a1 and an echo with a2, every byte compared. A fault
-is good when the bytes went on, or came back within the gap allowed, and a new call works afterwards.
-"""
+"""The scenes in which things break, with bytes moving during and after each."""
 
 from __future__ import annotations
 
@@ -10,60 +6,15 @@ import time
 from collections.abc import Callable
 from functools import partial
 
-from e2e.demo.record import Failure, Fault, Step
-from e2e.demo.scenes import ECHO, ORDERS, STOCK
+from e2e.demo.api_faults import api_killed, endpoint_dies
+from e2e.demo.moving import DOWNLOAD, MOVED, Moving, judged, kib
+from e2e.demo.record import Failure, Fault
+from e2e.demo.scenes import ORDERS, STOCK
 from e2e.demo.stage import NAMESPACE, Stage
 from e2e.lab.caller import Answer, Caller, Flow
 from e2e.lab.routers import Reach
 from e2e.lab.topology import CLOUD
-
-DOWNLOAD = f"/slow/{1 << 30}"
-"""1 GiB at 1 MiB/s: longer than any demo."""
-
-MOVED = 32 * 1024
-"""So many more bytes on each flow show that it goes on."""
-
-ALLOWED_GAP = {"agent": 1000.0, "resolver": 1000.0, "relay": 1000.0, "engine": 3000.0, "path": 3000.0}
-"""Milliseconds: a process is away for at least 1,000, so a shorter gap shows that bytes flowed meanwhile."""
-
-
-class Moving:
-    """The flows that are under way."""
-
-    def __init__(self, stage: Stage) -> None:
-        self.stage = stage
-        shopper = stage.shopper
-        self.flows = [
-            shopper.flow("download", "download", *ORDERS, DOWNLOAD),
-            shopper.flow("echo", "echo", *ECHO),
-        ]
-        self.expect_moving("before anything breaks")
-
-    def mark(self) -> None:
-        """Count bytes and gaps from now on."""
-        for flow in self.flows:
-            flow.state(mark=True)
-
-    def states(self) -> list[Answer]:
-        return [flow.state() for flow in self.flows]
-
-    def bytes(self) -> int:
-        """What the slower of the flows has moved since the mark."""
-        return min(int(state.get("bytes", 0)) for state in self.states())
-
-    def expect_moving(self, when: str, patience: float = 6) -> None:
-        for flow in self.flows:
-            if not flow.moves(MOVED, patience):
-                state = flow.state()
-                why = state.get("broken") or state.get("error") or f"nothing came for {state['silent_ms']:.0f} ms"
-                raise Failure(f"{when}: the {flow.name} does not go on: {why}", "b1-engine")
-
-    def gap(self) -> float:
-        return max(float(state["longest_gap_ms"]) for state in self.states() if state["ok"])
-
-    def shut(self) -> None:
-        for flow in self.flows:
-            flow.shut()
+from e2e.lab.workloads import Directory
 
 
 def faults(stage: Stage) -> None:
@@ -79,6 +30,7 @@ def faults(stage: Stage) -> None:
     if stage.direct:
         relay_killed(stage, moving)
         kill_each(stage, moving, path)
+        api_killed(stage, moving)
         dropped(stage, moving, (("a1", "b1"),), "one direction")
         direct_again(stage, moving, "after one direction was dropped")
         dropped(stage, moving, (("a1", "b1"), ("b1", "a1")), "both directions")
@@ -89,44 +41,15 @@ def faults(stage: Stage) -> None:
             stage.not_applicable(name, why)
         for process in ("resolver", "agent", "engine"):
             stage.not_applicable(f"b1's {process} killed, direct", why)
+        api_killed(stage, moving)
         kill_each(stage, moving, path)
+    endpoint_dies(stage, moving)
     rebooted(stage, moving)
 
 
 def _ruled_out(stage: Stage) -> str:
     kinds = f"{stage.nat_a} and {stage.nat_b} routers"
     return f"{kinds} allow no direct path" if stage.reach is Reach.RELAYED else f"these {kinds} came to no direct path"
-
-
-def _fault(stage: Stage, step: Step, path: str, kind: str, moving: Moving, breaking: Callable[[Fault], None]) -> None:
-    """Break something with bytes moving, and judge: `breaking` returns when it is whole again."""
-    fault = Fault(step.name, False, path, allowed_gap_ms=ALLOWED_GAP[kind])
-    stage.record.faults.append(fault)
-    moving.mark()
-    try:
-        breaking(fault)
-        before = moving.bytes()
-        moving.expect_moving(step.name)
-        fault.bytes_after = moving.bytes() - before
-        fault.longest_gap_ms = moving.gap()
-        answer = stage.shopper.until_ok("http", 3, name=ORDERS[0], port=ORDERS[1])
-        if not answer["ok"]:
-            raise Failure(f"a new call fails afterwards: {answer['error']}")
-        if fault.longest_gap_ms > ALLOWED_GAP[kind]:
-            raise Failure(f"a gap of {fault.longest_gap_ms:.0f} ms, {ALLOWED_GAP[kind]:.0f} are allowed")
-    except Failure as failure:
-        fault.error = str(failure)
-        raise
-    fault.ok = True
-    recovery = f", whole again after {fault.recovery_ms:.0f} ms" if fault.recovery_ms is not None else ""
-    step.detail = (
-        f"{_kib(fault.bytes_during)} during, {_kib(fault.bytes_after)} after, "
-        f"longest gap {fault.longest_gap_ms:.0f} ms{recovery}"
-    )
-
-
-def _kib(count: int) -> str:
-    return f"{count / 1024:.0f} KiB"
 
 
 def relay_killed(stage: Stage, moving: Moving) -> None:
@@ -143,7 +66,7 @@ def relay_killed(stage: Stage, moving: Moving) -> None:
                 raise Failure(f"a new call fails without the relay: {answer['error']}")
             fault.bytes_during = moving.bytes()
 
-        _fault(stage, step, "direct", "relay", moving, breaking)
+        judged(stage, step, "direct", "relay", moving, breaking)
         step.detail += "; the direct path stayed"
     cloud.start_service("relay")
 
@@ -172,7 +95,7 @@ def kill_each(stage: Stage, moving: Moving, path: str) -> None:
                 stage.wait(f"the {process} does its work again", whole, 6)
                 fault.recovery_ms = (time.monotonic() - began) * 1000
 
-            _fault(stage, step, path, process, moving, breaking)
+            judged(stage, step, path, process, moving, breaking)
 
 
 def dropped(stage: Stage, moving: Moving, ways: tuple[tuple[str, str], ...], which: str) -> None:
@@ -194,7 +117,7 @@ def dropped(stage: Stage, moving: Moving, ways: tuple[tuple[str, str], ...], whi
             moving.expect_moving("the direct path is dropped")
             fault.bytes_during = moving.bytes()
 
-        _fault(stage, step, "direct", "path", moving, breaking)
+        judged(stage, step, "direct", "path", moving, breaking)
         step.detail += "; it goes on over the relay"
 
 
@@ -215,7 +138,8 @@ def direct_again(stage: Stage, moving: Moving, when: str) -> None:
 def rebooted(stage: Stage, moving: Moving) -> None:
     """The cloud is gone and a2 reboots: names, and a service on a1, from its snapshot and over the LAN."""
     a2 = stage.node("a2")
-    with stage.step("cloud gone, a2 reboots without its manifests", "a2-agent") as step:
+    without = "its manifests" if stage.manifests else "the API"
+    with stage.step(f"cloud gone, a2 reboots without {without}", "a2-agent") as step:
         fault = Fault(step.name, False, "lan")
         stage.record.faults.append(fault)
         try:
@@ -224,7 +148,8 @@ def rebooted(stage: Stage, moving: Moving) -> None:
                 moving.shut()
                 moving.flows.clear()
             moving.mark()
-            stage.workloads.cluster.unreachable.update({"a2", CLOUD.name})
+            if isinstance(stage.cluster, Directory):
+                stage.cluster.unreachable.update({"a2", CLOUD.name})
             stage.topology.cut_off(CLOUD.name)
             stage.topology.reboot("a2")
             caller = Caller(a2)
@@ -248,10 +173,10 @@ def rebooted(stage: Stage, moving: Moving) -> None:
             raise
         step.detail = (
             f"{names} names, and orders.shop on a1, {fault.recovery_ms:.0f} ms after its processes started; "
-            f"{_kib(fault.bytes_after)} over the LAN"
+            f"{kib(fault.bytes_after)} over the LAN"
         )
         if moving.flows:
-            step.detail += f", meanwhile {_kib(fault.bytes_during)} from a1 to b1"
+            step.detail += f", meanwhile {kib(fault.bytes_during)} from a1 to b1"
 
 
 def _names(stage: Stage, caller: Caller) -> int:

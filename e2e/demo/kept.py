@@ -21,11 +21,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from e2e.lab.caller import HOST_RESOLV_CONF, ON_NODE
-from e2e.lab.namespaces import BedError, Space, environment
-from e2e.lab.topology import ENVIRONMENT
+from e2e.lab.cluster import KUBECTL_ENVIRONMENT
+from e2e.lab.kubelet import SOCKET, ask
+from e2e.lab.namespaces import BedError, Space, environment, inner_numbers
+from e2e.lab.topology import ADMIN, CLOUD, ENVIRONMENT, PLACES, descendants
 
 KEEP_RUNS = 10
 FILE = "kept.json"
+NODES = tuple(place.name for place in PLACES)
 
 
 def runs() -> Path:
@@ -72,7 +75,7 @@ class Kept:
 def keep(run: Path, bed: Space) -> Kept:
     """Hand a bed over to a keeper; the caller may end after that."""
     spaces = dict(_walk(bed))
-    pipes = [space.holder.stdin.fileno() for space in spaces.values() if space.holder.stdin]
+    pipes = [space.holder.stdin.fileno() for space in spaces.values() if space.holder and space.holder.stdin]
     keeper = subprocess.Popen(
         ["sleep", "infinity"],
         pass_fds=pipes,
@@ -90,7 +93,8 @@ def keep(run: Path, bed: Space) -> Kept:
 def _walk(space: Space) -> list[tuple[str, Space]]:
     found = [(space.name, space)]
     for inner in space.spaces.values():
-        found += _walk(inner)
+        if inner.holder:  # a pod has none, and may be another one later
+            found += _walk(inner)
     return found
 
 
@@ -127,18 +131,34 @@ def enter(node: str, command: Sequence[str]) -> int:
     if not beds:
         print("No demo is kept: start one with 'edgemesh demo --keep'.", file=sys.stderr)
         return 1
-    pid = beds[-1].spaces.get(node)
+    spaces = {**_pods(beds[-1]), **beds[-1].spaces}
+    pid = spaces.get(node)
     if pid is None:
-        print(f"There is no {node} in the demo; there are {', '.join(sorted(beds[-1].spaces))}.", file=sys.stderr)
+        print(f"There is no {node} in the demo; there are {', '.join(sorted(spaces))}.", file=sys.stderr)
         return 1
     where = ["nsenter", "--preserve-credentials", f"--target={pid}", "--user", "--mount", "--net", "--pid", "--uts"]
     shell = [*command] if command else ["sh", "-i"]
-    is_node = node in ("cloud", "a1", "a2", "b1")
+    is_node = node in NODES
     inside = ["unshare", "--mount", "sh", "-c", ON_NODE, "sh", HOST_RESOLV_CONF, *shell] if is_node else shell
     env = environment(ENVIRONMENT)
+    if node == CLOUD.name and Path(f"/proc/{pid}/root{ADMIN}").exists():
+        env |= KUBECTL_ENVIRONMENT
     env["PATH"] = f"{Path(sys.executable).parent}:{env['PATH']}"
     env["PS1"] = f"{node}# "
     return subprocess.run([*where, "--", *inside], env=env).returncode
+
+
+def _pods(kept: Kept) -> dict[str, int]:
+    """The first processes of the pods that run now, by name, as the nodes' kubelets have them."""
+    found = {}
+    for name in NODES:
+        holder = kept.spaces.get(name, 0)
+        with suppress(OSError, ValueError):
+            states = ask(Path(f"/proc/{holder}/root{SOCKET}"), {"state": ""})
+            depth = len(inner_numbers(holder))
+            numbers = {inner_numbers(pid)[depth - 1]: pid for pid in descendants(holder)}
+            found.update({pod.partition("/")[2]: numbers.get(state["pid"], 0) for pod, state in states.items()})
+    return {pod: pid for pod, pid in found.items() if pid}
 
 
 def _born(pid: int) -> int:

@@ -9,18 +9,20 @@ import sys
 from pathlib import Path
 
 from e2e.demo import kept
+from e2e.demo.come_up import come_up, first_call
 from e2e.demo.faults import faults
 from e2e.demo.record import Record, Step
-from e2e.demo.scenes import calls, come_up, first_call
+from e2e.demo.scenes import calls
 from e2e.demo.screen import Screen
 from e2e.demo.stage import Ended, Stage
 from e2e.lab.namespaces import Bed
 from e2e.lab.routers import TERMS, Nat
+from e2e.lab.workloads import Directory
 
-SECONDS = 30
+SECONDS = 40
 """What a whole demo takes, for the announcement."""
 
-SECONDS_OF_CALLS = 10
+SECONDS_OF_CALLS = 15
 
 EDGEMESH = (
     ("first call, both sides cold", "first_call_ms", "ms", "60,000 to 90,000 ms"),
@@ -32,12 +34,18 @@ EDGEMESH = (
 
 
 def run(
-    nat_a: Nat, nat_b: Nat, *, with_faults: bool = True, screen: Screen | None = None, directory: Path | None = None
+    nat_a: Nat,
+    nat_b: Nat,
+    *,
+    with_faults: bool = True,
+    manifests: bool = False,
+    screen: Screen | None = None,
+    directory: Path | None = None,
 ) -> Record:
     """Build a bed, show everything in it, end it; the record says what worked."""
     directory = directory or kept.new_run()
     with Bed(writable=[directory]) as bed:
-        stage = Stage(bed, directory, nat_a, nat_b, screen or Screen(sys.stderr))
+        stage = Stage(bed, directory, nat_a, nat_b, screen or Screen(sys.stderr), manifests=manifests)
         play(stage, with_faults=with_faults)
         return stage.record
 
@@ -62,13 +70,14 @@ def restore(stage: Stage) -> None:
     """After the faults: cloud and a2 whole again, for whoever looks around in a kept bed."""
     stage.topology.weather.clear()
     stage.topology.plug_in("cloud")
-    stage.workloads.cluster.unreachable.clear()
-    stage.workloads.cluster.copy_all()
+    if isinstance(stage.cluster, Directory):
+        stage.cluster.unreachable.clear()
+        stage.cluster.copy_all()
     for node in stage.topology:
         node.start_services()
 
 
-def show(nat_a: Nat, nat_b: Nat, *, with_faults: bool, screen: Screen, keep: bool) -> Record:
+def show(nat_a: Nat, nat_b: Nat, *, with_faults: bool, manifests: bool, screen: Screen, keep: bool) -> Record:
     """The demo as a person sees it."""
     seconds = SECONDS if with_faults else SECONDS_OF_CALLS
     screen.announce(
@@ -80,14 +89,14 @@ def show(nat_a: Nat, nat_b: Nat, *, with_faults: bool, screen: Screen, keep: boo
     )
     directory = kept.new_run()
     with Bed(writable=[directory]) as bed:
-        stage = Stage(bed, directory, nat_a, nat_b, screen)
+        stage = Stage(bed, directory, nat_a, nat_b, screen, manifests=manifests)
         play(stage, with_faults=with_faults)
         _tables(stage.record, screen)
         if keep and not bed.ended and hasattr(stage, "workloads"):
             if with_faults:
                 restore(stage)
             kept.keep(directory, bed)
-            _what_to_try(screen)
+            _what_to_try(screen, manifests=manifests)
             bed.release()
         else:
             screen.say("Try next: edgemesh demo --keep, and look around; or --nat-a symmetric, which stays relayed.")
@@ -124,11 +133,16 @@ def machine() -> str:
     return f"{model}, {os.cpu_count()} cores, Linux {platform.release()}"
 
 
-def _what_to_try(screen: Screen) -> None:
+def _what_to_try(screen: Screen, *, manifests: bool) -> None:
     command = "edgemesh" if shutil.which("edgemesh") else f"{sys.executable} -m edgemesh"
+    cluster = f"""
+  {command} demo enter cloud      a shell on the cloud host, KUBECONFIG set; in it:
+      kubectl get nodes,pods -A -o wide
+      kubectl delete pod -n shop catalog-a2 && kubectl get endpointslices -A -w
+      edgemesh node list; edgemesh token create"""
     screen.say(
         f"""
-The demo stays. Try:
+The demo stays. Try:{"" if manifests else cluster}
   {command} demo enter b1         a shell on site B's node; in it:
       edgemesh status                 peers and their paths, services, resolver
       curl http://orders.shop:8080    a call by name to site A
@@ -137,3 +151,5 @@ The demo stays. Try:
   {command} demo enter shopper    the same from a pod (also a1, a2, cloud, router-a, router-b, internet)
   {command} demo down             ends it"""
     )
+    if not manifests and not shutil.which("kubectl"):
+        screen.say("(kubectl is not installed here: see https://kubernetes.io/docs/tasks/tools/)")

@@ -15,20 +15,22 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from e2e.demo.record import Call, Failure, Record, Step
 from e2e.demo.screen import Screen
 from e2e.lab.caller import Answer, Caller
+from e2e.lab.cluster import Cluster
+from e2e.lab.kubelet import name_of
 from e2e.lab.namespaces import Bed, BedError
 from e2e.lab.routers import Nat, Reach, expected
-from e2e.lab.topology import PLACES, ROOT, Node, Topology
-from e2e.lab.workloads import Cluster, Workloads
+from e2e.lab.topology import ROOT, Node, Topology
+from e2e.lab.workloads import Directory, Pod, Workloads, load
 
 EXAMPLES = next(filter(Path.is_dir, (ROOT / "examples", Path(sys.prefix) / "share" / "edgemesh" / "examples")))
 """In a checkout, or where an installation has them."""
 NAMESPACE = "shop"
 LAST_LINES = 6
+HOW = {True: "as manifests", False: "by HTTP: no kubectl is installed"}
+"""What `examples/` is applied by without kubectl: with `manifests`, and without."""
 
 
 class Ended(Exception):
@@ -36,47 +38,59 @@ class Ended(Exception):
 
 
 class Stage:
-    """What all scenes share. `bed` is made and closed by the caller."""
+    """What all scenes share. `bed` is made and closed by the caller. With `manifests` there is no API."""
 
-    def __init__(self, bed: Bed, run: Path, nat_a: Nat, nat_b: Nat, screen: Screen) -> None:
+    def __init__(self, bed: Bed, run: Path, nat_a: Nat, nat_b: Nat, screen: Screen, *, manifests: bool = False) -> None:
         self.bed = bed
         self.run = run
         self.logs = run / "logs"
         self.logs.mkdir(exist_ok=True)
         self.nat_a, self.nat_b = nat_a, nat_b
+        self.manifests = manifests
         self.reach = expected(nat_a, nat_b)
         self.screen = screen
         self.record = Record(str(nat_a), str(nat_b), logs=str(self.logs))
         self.topology: Topology
+        self.cluster: Cluster | Directory
         self.workloads: Workloads
         self.shopper: Caller
         self.direct = False
         """Whether the two sites have a direct path, once that has settled."""
-        self.keys: dict[str, str] = {}
 
     # -- building ----------------------------------------------------------------------------------------------
 
     def build(self) -> None:
         """Routers, nodes and the internet; nothing of the product runs yet."""
-        self.topology = Topology(self.bed, self.logs, self.nat_a, self.nat_b)
-        self.workloads = Workloads(self.topology, Cluster(self.topology, self.run / "cluster"))
+        self.topology = Topology(self.bed, self.logs, self.nat_a, self.nat_b, api=not self.manifests)
+        if self.manifests:
+            self.cluster = Directory(self.topology, self.run / "cluster")
+        else:
+            self.cluster = Cluster(self.topology)
+        self.workloads = Workloads(self.topology, self.cluster)
 
-    def introduce(self) -> None:
-        """Every node's program makes its key; Node and MeshNode objects go to all."""
-        self.workloads.cluster.publish_nodes()
-        for place in PLACES:
-            item = yaml.safe_load((self.workloads.cluster.directory / f"meshnode-{place.name}.yaml").read_text())
-            self.keys[item["spec"]["publicKey"]] = place.name
+    @property
+    def api(self) -> Cluster:
+        """The cluster, where it is on an API."""
+        assert isinstance(self.cluster, Cluster)
+        return self.cluster
+
+    def apply_examples(self) -> tuple[list[Pod], str]:
+        """Apply `examples/`; the pods, once they are ready, and by what it was done."""
+        files = sorted(EXAMPLES.glob("*.yaml"))
+        if not isinstance(self.cluster, Cluster) or not self.cluster.kubectl:
+            return self.workloads.apply(files), HOW[self.manifests]
+        self.cluster.apply(files)
+        return self.workloads.wait(name_of(item) for item in load(files) if item["kind"] == "Pod"), "by kubectl"
 
     def node(self, name: str) -> Node:
         return self.topology.nodes[name]
 
     def node_of(self, address: str) -> str:
         """The node that has an address, be it a pod's, its own or its mesh address."""
-        for place in PLACES:
-            inside = ipaddress.ip_address(address) in ipaddress.ip_network(place.pod_range)
-            if inside or address in (place.address, place.mesh_address):
-                return place.name
+        for node in self.topology:
+            inside = node.pod_range and ipaddress.ip_address(address) in ipaddress.ip_network(node.pod_range)
+            if inside or address in (node.place.address, node.mesh_address):
+                return node.name
         return ""
 
     # -- showing -----------------------------------------------------------------------------------------------
@@ -138,7 +152,8 @@ class Stage:
         """Where a node's engine sends to, by the other node's name, as `wg show` has it."""
         listed = self.node(source).space.run(["wg", "show", "edgemesh-wg", "endpoints"], check=False).stdout
         rows = (line.split() for line in listed.splitlines())
-        return {self.keys[row[0]]: row[1] for row in rows if len(row) > 1 and row[0] in self.keys}
+        names = {key: name for name, key in self.cluster.keys.items()}
+        return {names[row[0]]: row[1] for row in rows if len(row) > 1 and row[0] in names}
 
     def wait(self, what: str, condition: Callable[[], Any], patience: float, process: str = "") -> float:
         """Wait until a condition is true; the milliseconds it took. Raises Failure when patience ends."""

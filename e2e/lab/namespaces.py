@@ -86,10 +86,11 @@ class BedError(Exception):
 class Space:
     """Namespaces held by one process; commands are run inside them, and further spaces made inside them."""
 
-    def __init__(self, name: str, holder: subprocess.Popen[str], pid: int, depth: int) -> None:
+    def __init__(self, name: str, holder: subprocess.Popen[str] | None, pid: int, depth: int) -> None:
         self.name = name
         self.holder = holder
-        """The outside process whose end is the space's; its standard input is the pipe that keeps it."""
+        """The outside process whose end is the space's; its standard input is the pipe that keeps it. None where
+        somebody inside the bed has made the space: it ends when that one lets it."""
         self.pid = pid
         """The space's first process, as numbered outside."""
         self.depth = depth
@@ -205,12 +206,13 @@ class Space:
 
     def close(self) -> None:
         """End everything inside."""
-        if self.holder.stdin:
-            with contextlib.suppress(BrokenPipeError):
-                self.holder.stdin.close()
-        _reap(self.holder, GRACE, self.pid)
-        if self.holder.stdout:
-            self.holder.stdout.close()
+        if self.holder:
+            if self.holder.stdin:
+                with contextlib.suppress(BrokenPipeError):
+                    self.holder.stdin.close()
+            _reap(self.holder, GRACE, self.pid)
+            if self.holder.stdout:
+                self.holder.stdout.close()
         for space in self.spaces.values():
             space.close()
         for child in self._children:
@@ -240,7 +242,7 @@ class Bed(Space):
     @property
     def ended(self) -> bool:
         """Whether the outermost process is gone, and with it everything inside."""
-        return self.holder.poll() is not None
+        return self.holder is None or self.holder.poll() is not None
 
     def release(self) -> None:
         """Give the bed away: whoever holds its pipes decides from now on how long it lives, `close` ends nothing."""

@@ -6,8 +6,9 @@
       192.168.1.0/24 |                             | 192.168.2.0/24
               a1 ----+---- a2                      b1
 
-`build` makes all of it; a `Node` is a host whose first process supervises the product's processes, started as a user
-would start them: `python -m edgemesh ...` with a configuration file and a directory of manifests of the node's own.
+A `Node` is a host whose first process supervises the product's processes, started as a user would start them: `python
+-m edgemesh ...`, with what `edgemesh join` has put on the node's disk, or with a configuration file and a directory of
+manifests of the node's own. Beside them runs the bed's kubelet.
 Addresses are from RFC 5737 and RFC 2544's range, so that nothing here could be meant for the real internet.
 """
 
@@ -44,17 +45,18 @@ LAN_MAC = "02:00:00:00:00:01"
 """Of every site's router: a bridge without an address of its own takes another when its ports change, and hosts that
 know the former one then send to nobody."""
 
-POD_BRIDGE = "cni0"
-POD_MTU = 1420
-"""Pods' devices have the tunnel's MTU, as a network plugin that knows of the tunnel sets it."""
+CLOUD_STATE = "/var/lib/edgemesh-cloud"
+ADMIN = f"{CLOUD_STATE}/admin.kubeconfig"
+NODE_KUBECONFIG = f"{STATE}/node.kubeconfig"
+API_PORT, JOIN_PORT = 6443, 10002
 
 SERVICES = ("engine", "resolver", "agent")
-"""What runs on every node; the relay besides on the cloud."""
+"""What runs on every node; the relay besides on the cloud, and there the cloud role where there is an API."""
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a node stands, and what it is given."""
+    """Where a node stands; its ranges where no API gives it others."""
 
     name: str
     zone: str
@@ -108,7 +110,7 @@ ENVIRONMENT = {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
 
 def compile_program() -> None:
     """Write the program's byte code, as an installation does: in the bed nobody could, and each start would compile."""
-    for package in ("dns", "edgemesh", "proxy", "sync", "tunnel"):
+    for package in ("dns", "e2e", "edgemesh", "proxy", "sync", "tunnel"):
         compileall.compile_dir(ROOT / package, quiet=2)
 
 
@@ -120,36 +122,36 @@ away, and TCP asks again after 0.2, 0.6, 1.4 and 3 s: an engine that comes back 
 
 
 class Node:
-    """A host whose first process supervises the product's; pods are spaces inside it."""
+    """A host whose first process supervises the product's; pods are spaces inside it.
 
-    def __init__(self, bed: Bed, place: Place, logs: Path) -> None:
+    With `api` it joins and lives on the API, without on its directory of manifests. `pod_range` and `mesh_address` are
+    its own, once it has them.
+    """
+
+    def __init__(self, bed: Bed, place: Place, logs: Path, *, api: bool = False) -> None:
         self.bed = bed
         self.place = place
         self.name = place.name
         self.logs = logs
+        self.api = api
+        self.pod_range = "" if api else place.pod_range
+        self.mesh_address = "" if api else place.mesh_address
         self._lock = threading.Lock()
         self.space = self._hold()
 
     def _hold(self) -> Space:
         supervisor = str(Path(__file__).with_name("node.py"))
         space = self.bed.space(self.name, disk=True, holder=[sys.executable, "-I", "-S", supervisor], env=ENVIRONMENT)
-        bridge = f"/proc/sys/net/ipv4/conf/{POD_BRIDGE}"
         space.run(
             f"""set -e
             echo 1 > /proc/sys/net/ipv4/ip_forward
-            mkdir -p {os.path.dirname(CONFIG)} {STATE}
+            mkdir -p {STATE}
             for file in resolv.conf nsswitch.conf; do rm -f /etc/$file; done
             echo "nameserver {WORLD_DNS}" > /etc/resolv.conf
-            echo "hosts: files dns" > /etc/nsswitch.conf
-            cat > {CONFIG}
-            ip link add name {POD_BRIDGE} mtu {POD_MTU} type bridge
-            ip address add {self.place.pod_address(1)}/24 dev {POD_BRIDGE}
-            ip link set dev {POD_BRIDGE} address "$(cat /sys/class/net/{POD_BRIDGE}/address)" up
-            echo 1 > {bridge}/proxy_arp_pvlan
-            echo 0 > {bridge}/send_redirects
-            echo 0 > /proc/sys/net/ipv4/conf/all/send_redirects""",
-            input=CONFIG_TEXT,
+            echo "hosts: files dns" > /etc/nsswitch.conf"""
         )
+        if not self.api:
+            space.run(f"mkdir -p {os.path.dirname(CONFIG)} && cat > {CONFIG}", input=CONFIG_TEXT)
         return space
 
     def address_up(self) -> None:
@@ -172,14 +174,22 @@ class Node:
 
     def start_service(self, process: str) -> None:
         """Start one of the product's processes with this node's configuration."""
-        manifests = ["--manifests", MANIFESTS]
+        manifests = [] if self.api else ["--manifests", MANIFESTS]
+        advertise = ["--advertise", self.place.address, "--relay", f"{self.place.address}:{RELAY_PORT}"]
         args = {
             "engine": ["engine"],
             "resolver": ["resolver", "--config-file", CONFIG],
             "agent": ["agent", "--config-file", CONFIG, *manifests, "--node-name", self.name],
             "relay": ["relay", "--listen", f"0.0.0.0:{RELAY_PORT}", *manifests],
+            "cloud": ["cloud", "--state-dir", CLOUD_STATE, *advertise],
         }[process]
         self.start(process, program(*args))
+
+    def start_kubelet(self) -> None:
+        """Start the bed's kubelet: at the API as this node, or without it, and told by its socket what to run."""
+        source = ["--kubeconfig", NODE_KUBECONFIG] if self.api else ["--pod-range", self.pod_range]
+        where = ["--node", self.name, "--address", self.place.address, "--resolver", RESOLVER, "--logs", str(self.logs)]
+        self.start("kubelet", [sys.executable, "-m", "e2e.lab.kubelet", *where, *source])
 
     def start_services(self) -> None:
         """Start all that runs on this node."""
@@ -205,18 +215,21 @@ class Node:
     def outer_pid(self, process: str) -> int:
         """A process's number outside the bed, 0 while it doesn't run."""
         inner = self.processes().get(process, {}).get("pid", 0)
-        if not inner:
-            return 0
-        node_numbers = inner_numbers(self.space.pid)
-        for pid in _descendants(self.space.pid):
-            with contextlib.suppress(OSError):
+        return self.outer(inner) if inner else 0
+
+    def outer(self, inner: int) -> int:
+        """The number outside the bed of what the node numbers so, 0 if that is no more."""
+        depth = len(inner_numbers(self.space.pid))
+        for pid in descendants(self.space.pid):
+            with contextlib.suppress(OSError, BedError):
                 numbers = inner_numbers(pid)
-                if len(numbers) == len(node_numbers) and numbers[-1] == inner:
+                if len(numbers) >= depth and numbers[depth - 1] == inner:
                     return pid
         return 0
 
     def _order(self, order: dict[str, Any]) -> dict[str, dict[str, Any]]:
         holder = self.space.holder
+        assert holder
         assert holder.stdin
         assert holder.stdout
         with self._lock:
@@ -269,8 +282,10 @@ class Node:
 class Topology:
     """Everything of one bed: nodes by name, routers by zone, the internet and its weather."""
 
-    def __init__(self, bed: Bed, logs: Path, nat_a: Nat, nat_b: Nat) -> None:
+    def __init__(self, bed: Bed, logs: Path, nat_a: Nat, nat_b: Nat, *, api: bool = False) -> None:
+        """With `api` the nodes are to join the cloud's API; see `cluster`."""
         compile_program()
+        self.api = api
         self.bed = bed
         self.logs = logs
         self.nat = {"site-a": nat_a, "site-b": nat_b}
@@ -281,7 +296,7 @@ class Topology:
         for zone, letter in (("site-a", "a"), ("site-b", "b")):
             self._build_router(zone, f"router-{letter}")
         for place in PLACES:
-            self.nodes[place.name] = Node(bed, place, logs)
+            self.nodes[place.name] = Node(bed, place, logs, api=api)
             self._cable(place.name)
         self.weather = Weather(self.internet)
 
@@ -356,7 +371,7 @@ class Topology:
     def reboot(self, name: str, *, manifests: bool = False) -> None:
         """Power-cycle a node: its processes killed, its namespaces made anew, its disk kept.
 
-        Its manifests are lost unless `manifests` is set. Nothing is started: call `start_services`.
+        Its manifests are lost unless `manifests` is set. Nothing is started: call `start_services`, `start_kubelet`.
         """
         node = self.nodes[name]
         if not manifests:
@@ -369,8 +384,10 @@ class Topology:
         self._cable(name)
 
 
-def _descendants(pid: int) -> Iterator[int]:
-    with contextlib.suppress(OSError):
-        for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
-            yield int(child)
-            yield from _descendants(int(child))
+def descendants(pid: int) -> Iterator[int]:
+    """All processes that come from one, of threads too (proc(5))."""
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        with contextlib.suppress(OSError):
+            for child in task.read_text().split():
+                yield int(child)
+                yield from descendants(int(child))

@@ -1,61 +1,142 @@
-"""The scheduler and the kubelet of the bed: Pods from plain Kubernetes YAML become namespaces with an address.
+"""Pods of the bed as they are seen from outside, and who runs them where there is no API.
 
-`Cluster` is the directory of manifests: each object in a file of its own, written by rename and copied to every node
-that is reachable. `Workloads` reads files that `kubectl apply` takes as well, gives every Pod the node that its
-nodeSelector asks for, runs its command in a space behind that node's bridge, and publishes it with node name,
-addresses, phase and conditions as a kubelet would, once its declared ports are listened on.
-
-Pods of a node sit on isolated ports of its bridge, which answers ARP for them (`proxy_arp_pvlan`): so they meet at
-layer 3, where the service proxy sees their packets, and bridge-netfilter isn't needed.
-
-The image `python:3.11-slim` is the machine's own Python without the project's libraries; no other is known.
+The nodes' kubelets run the pods, in namespaces; `Workloads` asks them by their sockets. `Directory` is that of the two
+clusters which has no API (the other is `cluster.Cluster`): each object in a file of its own, written by rename and
+copied to every node that is reachable. It schedules Pods by their nodeSelector, has the kubelets run them, and
+publishes them with node name, addresses, phase and conditions once their declared ports are listened on.
 """
 
 from __future__ import annotations
 
-import os
 import re
-import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import yaml
 
+from e2e.lab.kubelet import SOCKET, ask, name_of
 from e2e.lab.namespaces import BedError, Space
-from e2e.lab.topology import CLOUD, POD_BRIDGE, POD_MTU, RESOLVER, Node, Topology
-
-IMAGE = "python:3.11-slim"
-FIRST_HOST = 10
-"""The first pod of a node has this as the last part of its address."""
+from e2e.lab.runtime import IMAGE as IMAGE
+from e2e.lab.topology import CLOUD, Node, Topology
 
 Object = dict[str, Any]
 
-START_POD = r"""
-set -e
-namespace=$1 log=$2 python=$3
-shift 3
-mkdir /run/bin
-ln -s "$python" /run/bin/python
-ln -s "$python" /run/bin/python3
-{
-    echo "nameserver $RESOLVER"
-    echo "search $namespace.svc.cluster.local svc.cluster.local cluster.local"
-    echo "options ndots:5"
-} > /run/resolv.conf
-mount --bind /run/resolv.conf /etc/resolv.conf
-echo ready
-read _ || exit 1
-exec >> "$log" 2>&1 < /dev/null
-cd /run
-exec env -i PATH=/run/bin:/usr/local/bin:/usr/bin:/bin HOSTNAME="$(hostname)" "$@"
-"""
+PATIENCE = 15.0
 
 
-class Cluster:
+@dataclass
+class Pod:
+    """A Pod that runs on its node."""
+
+    name: str
+    namespace: str
+    node: Node
+    address: str
+    space: Space
+
+
+class Source(Protocol):
+    """Where objects are: a directory of manifests, or an API."""
+
+    def publish(self, *objects: Object) -> None:
+        """Write or replace objects."""
+        ...
+
+    def run(self, pods: list[Object]) -> None:
+        """Have Pods run that nobody runs yet; `Workloads` waits for them."""
+        ...
+
+    def ran(self, pods: list[Pod]) -> None:
+        """They are ready."""
+        ...
+
+
+class Workloads:
+    """Every Pod of the bed that is ready, by namespace and name."""
+
+    def __init__(self, topology: Topology, cluster: Source) -> None:
+        self._topology = topology
+        self.cluster = cluster
+        self.pods: dict[tuple[str, str], Pod] = {}
+
+    def apply(self, files: Iterable[Path]) -> list[Pod]:
+        """Publish what the files hold, and return when their Pods are ready."""
+        return self.publish(list(load(files)))
+
+    def publish(self, items: Iterable[Object]) -> list[Pod]:
+        """Publish objects, and return when the Pods among them are ready."""
+        items = list(items)
+        self.cluster.publish(*(item for item in items if item["kind"] != "Pod"))
+        pods = [item for item in items if item["kind"] == "Pod"]
+        self.cluster.run(pods)
+        return self.wait([name_of(pod) for pod in pods])
+
+    def wait(self, names: Iterable[tuple[str, str]], patience: float = PATIENCE) -> list[Pod]:
+        """Wait for Pods to be ready. Raises BedError with the reason of the first that isn't."""
+        names = list(names)
+        deadline = time.monotonic() + patience
+        while True:
+            states = self.states()
+            waiting = [name for name in names if not (states.get(name) or (None, {}))[1].get("ready")]
+            failed = [name for name in waiting if name in states and states[name][1]["error"]]
+            if not waiting:
+                break
+            if failed or time.monotonic() > deadline:
+                name = (failed or waiting)[0]
+                node, state = states.get(name, (None, {}))
+                where = f"on {node.name} " if node else ""
+                raise BedError(f"pod {name[1]} {where}is not ready: {state.get('error') or 'nobody runs it yet'}")
+            time.sleep(0.02)
+        self._take({name: states[name] for name in names})
+        pods = [self.pods[name] for name in names]
+        self.cluster.ran(pods)
+        return pods
+
+    def refresh(self) -> None:
+        """See what runs now: pods that were started again have other namespaces."""
+        states = self.states()
+        for name in [name for name in self.pods if name not in states]:
+            del self.pods[name]
+        self._take({name: state for name, state in states.items() if state[1]["ready"]})
+
+    def states(self) -> dict[tuple[str, str], tuple[Node, Object]]:
+        """What the kubelets say of their pods."""
+        found: dict[tuple[str, str], tuple[Node, Object]] = {}
+        for node in self._topology:
+            for text, state in _ask(node, {"state": ""}).items():
+                namespace, _, name = text.partition("/")
+                found[namespace, name] = (node, state)
+        return found
+
+    def _take(self, states: Mapping[tuple[str, str], tuple[Node, Object]]) -> None:
+        for (namespace, name), (node, state) in states.items():
+            pid = node.outer(state["pid"])
+            known = self.pods.get((namespace, name))
+            if not pid or (known and known.space.pid == pid):
+                continue
+            space = Space(name, None, pid, node.space.depth + 1)
+            node.space.spaces[f"{namespace}/{name}/{pid}"] = space
+            self.pods[namespace, name] = Pod(name, namespace, node, state["address"], space)
+
+    def pod(self, name: str, namespace: str = "default") -> Pod:
+        return self.pods[namespace, name]
+
+    def of(self, node: str) -> list[Pod]:
+        """The Pods of a node."""
+        return [pod for pod in self.pods.values() if pod.node.name == node]
+
+    def restart(self, node: str) -> None:
+        """Start a node's kubelet after a reboot, and return when all its pods are ready again."""
+        names = [(pod.namespace, pod.name) for pod in self.of(node)]
+        self._topology.nodes[node].start_kubelet()
+        self.wait(names)
+
+
+class Directory:
     """All objects, in files of a directory of its own, and each node's copy of it."""
 
     def __init__(self, topology: Topology, directory: Path) -> None:
@@ -64,6 +145,11 @@ class Cluster:
         directory.mkdir(parents=True, exist_ok=True)
         self.unreachable: set[str] = set()
         """Nodes that get no copies at present: what they last had stays theirs."""
+        self.keys: dict[str, str] = {}
+        """Nodes' public keys by their names."""
+        self._scheduled: dict[tuple[str, str], tuple[Object, Node]] = {}
+        for node in topology:
+            node.start_kubelet()
 
     def publish(self, *objects: Object) -> None:
         """Write or replace objects, on every reachable node."""
@@ -89,6 +175,8 @@ class Cluster:
             printed = list(pool.map(Node.mesh_node, nodes))
         for node, mesh_node in zip(nodes, printed, strict=True):
             place = node.place
+            described = yaml.load(mesh_node, yaml.CSafeLoader)
+            self.keys[node.name] = described["spec"]["publicKey"]
             self.publish(
                 {
                     "apiVersion": "v1",
@@ -106,158 +194,36 @@ class Cluster:
                         "conditions": [{"type": "Ready", "status": "True", "reason": "KubeletReady"}],
                     },
                 },
-                yaml.load(mesh_node, yaml.CSafeLoader),
+                described,
             )
 
-    def _reachable(self) -> Iterator[Node]:
-        return (node for node in self._topology if node.name not in self.unreachable)
-
-
-@dataclass
-class Pod:
-    """A Pod on its node; `space` is None while it doesn't run."""
-
-    manifest: Object
-    node: Node
-    address: str
-    space: Space | None = None
-    log: Path = field(default=Path())
-
-    @property
-    def name(self) -> str:
-        return str(self.manifest["metadata"]["name"])
-
-    @property
-    def namespace(self) -> str:
-        return str(self.manifest["metadata"].get("namespace", "default"))
-
-    @property
-    def hostname(self) -> str:
-        return str(self.manifest["spec"].get("hostname", self.name))
-
-    @property
-    def container(self) -> Object:
-        first: Object = self.manifest["spec"]["containers"][0]
-        return first
-
-    def ports(self) -> list[tuple[str, int]]:
-        """Declared ports: protocol in lower case, number."""
-        return [
-            (port.get("protocol", "TCP").lower(), port["containerPort"]) for port in self.container.get("ports", [])
-        ]
-
-    def with_status(self, ready: bool) -> Object:
-        """The object as the kubelet reports it."""
-        state = "True" if ready else "False"
-        return {
-            **self.manifest,
-            "spec": {**self.manifest["spec"], "nodeName": self.node.name},
-            "status": {
-                "phase": "Running" if ready else "Pending",
-                "podIP": self.address,
-                "podIPs": [{"ip": self.address}],
-                "hostIP": self.node.place.address,
-                "conditions": [{"type": kind, "status": state} for kind in ("ContainersReady", "Ready")],
-            },
-        }
-
-
-class Workloads:
-    """Every Pod of the bed, by namespace and name."""
-
-    def __init__(self, topology: Topology, cluster: Cluster) -> None:
-        self._topology = topology
-        self.cluster = cluster
-        self.pods: dict[tuple[str, str], Pod] = {}
-
-    def apply(self, files: Iterable[Path]) -> list[Pod]:
-        """Publish what the files hold; their Pods are scheduled, started and published when they are ready."""
-        pods = self.schedule(files)
-        self.run(pods)
-        return pods
-
-    def schedule(self, files: Iterable[Path]) -> list[Pod]:
-        """Publish what the files hold, and give each Pod its node; `run` is next."""
-        pods = []
-        for item in load(files):
-            if item["kind"] == "Pod":
-                pods.append(self._schedule(item))
-            else:
-                self.cluster.publish(item)
-        return pods
-
-    def run(self, pods: Iterable[Pod]) -> None:
-        """Start Pods; publish them once their ports are listened on, or raise BedError when one isn't within 10 s."""
-        pods = list(pods)
+    def run(self, pods: list[Object]) -> None:
+        """Schedule Pods, and have their nodes' kubelets run them. Raises BedError."""
         for pod in pods:
-            self.start(pod)
-        self._wait_listening(pods)
-        self.cluster.publish(*(pod.with_status(ready=True) for pod in pods))
+            node = self._node_for(pod)
+            self._scheduled[name_of(pod)] = (pod, node)
+            deadline = time.monotonic() + PATIENCE
+            while not (said := _ask(node, {"run": pod})):
+                if time.monotonic() > deadline:
+                    raise BedError(f"the kubelet of {node.name} does not answer")
+                time.sleep(0.02)
+            if not said["/".join(name_of(pod))]["address"]:
+                raise BedError(f"pod {name_of(pod)[1]}: {said['/'.join(name_of(pod))]['error']}")
 
-    def pod(self, name: str, namespace: str = "default") -> Pod:
-        return self.pods[namespace, name]
-
-    def of(self, node: str) -> list[Pod]:
-        """The Pods of a node."""
-        return [pod for pod in self.pods.values() if pod.node.name == node]
-
-    def restart(self, node: str) -> None:
-        """Start all Pods of a node again, with their addresses, as a kubelet does after a reboot."""
-        pods = self.of(node)
+    def ran(self, pods: list[Pod]) -> None:
+        """Publish Pods as a kubelet reports them that are ready."""
         for pod in pods:
-            self.start(pod)
-        self._wait_listening(pods)
+            manifest = self._scheduled[pod.namespace, pod.name][0]
+            status = {
+                "phase": "Running",
+                "podIP": pod.address,
+                "podIPs": [{"ip": pod.address}],
+                "hostIP": pod.node.place.address,
+                "conditions": [{"type": kind, "status": "True"} for kind in ("ContainersReady", "Ready")],
+            }
+            self.publish({**manifest, "spec": {**manifest["spec"], "nodeName": pod.node.name}, "status": status})
 
-    def start(self, pod: Pod) -> None:
-        """Make the Pod's namespace, cable it and run its command."""
-        container = pod.container
-        if container.get("image") != IMAGE:
-            raise BedError(f"pod {pod.name}: image {container.get('image')!r} is not here; {IMAGE} is")
-        pod.log = self._topology.logs / f"{pod.node.name}-pod-{pod.name}.log"
-        variables = [f"{name}={value}" for name, value in self._environment(pod)]
-        command = [*variables, *container.get("command", ["python3"]), *container.get("args", [])]
-        python = os.path.realpath(sys.executable)
-        holder = ["sh", "-c", START_POD, "sh", pod.namespace, str(pod.log), python, *command]
-        node = pod.node.space
-        space = node.space(pod.hostname, holder=holder, env={"RESOLVER": RESOLVER})
-        pod.space = space
-        number = int(pod.address.rsplit(".", 1)[1])
-        port = f"pod{number}"
-        pair = f"{port} mtu {POD_MTU} type veth peer name eth0 mtu {POD_MTU} netns {node.number(space)}"
-        node.run(
-            ["ip", "-batch", "-"],
-            input=f"""link add name {pair}
-            link set dev {port} master {POD_BRIDGE}
-            link set dev {port} type bridge_slave isolated on
-            link set dev {port} up
-            """,
-        )
-        space.run(
-            ["ip", "-batch", "-"],
-            input=f"""address add {pod.address}/24 dev eth0
-            link set dev eth0 up
-            route add default via {pod.node.place.pod_address(1)}
-            """,
-        )
-        assert space.holder.stdin
-        space.holder.stdin.write("go\n")
-        space.holder.stdin.flush()
-
-    def _wait_listening(self, pods: list[Pod], patience: float = 10) -> None:
-        deadline = time.monotonic() + patience
-        for pod in pods:
-            assert pod.space
-            missing = set(pod.ports())
-            while missing:
-                missing -= listening(pod.space)
-                if missing and (time.monotonic() > deadline or pod.space.holder.poll() is not None):
-                    shown = ", ".join(f"{protocol} {port}" for protocol, port in sorted(missing))
-                    last = pod.log.read_text()[-1000:] if pod.log.exists() else ""
-                    raise BedError(f"pod {pod.name} on {pod.node.name} does not listen on {shown}\n{last}")
-                if missing:
-                    time.sleep(0.01)
-
-    def _schedule(self, manifest: Object) -> Pod:
+    def _node_for(self, manifest: Object) -> Node:
         wanted = {**manifest["spec"].get("nodeSelector", {})}
         if name := manifest["spec"].get("nodeName"):
             wanted["kubernetes.io/hostname"] = name
@@ -266,26 +232,19 @@ class Workloads:
             fitting = [node for node in fitting if node.place is not CLOUD]
         if not fitting:
             raise BedError(f"pod {manifest['metadata']['name']}: no node has the labels {wanted}")
-        node = min(fitting, key=lambda node: len(self.of(node.name)))
-        address = node.place.pod_address(FIRST_HOST + len(self.of(node.name)))
-        pod = Pod(manifest, node, address)
-        self.pods[pod.namespace, pod.name] = pod
-        return pod
+        held = [node.name for _, node in self._scheduled.values()]
+        return min(fitting, key=lambda node: held.count(node.name))
 
-    @staticmethod
-    def _environment(pod: Pod) -> Iterator[tuple[str, str]]:
-        fields = {
-            "metadata.name": pod.name,
-            "metadata.namespace": pod.namespace,
-            "spec.nodeName": pod.node.name,
-            "status.podIP": pod.address,
-            "status.hostIP": pod.node.place.address,
-        }
-        for variable in pod.container.get("env", []):
-            if "valueFrom" in variable:
-                yield variable["name"], fields[variable["valueFrom"]["fieldRef"]["fieldPath"]]
-            else:
-                yield variable["name"], variable.get("value", "")
+    def _reachable(self) -> Iterator[Node]:
+        return (node for node in self._topology if node.name not in self.unreachable)
+
+
+def _ask(node: Node, order: Object) -> dict[str, Object]:
+    """What a node's kubelet says; nothing while there is none."""
+    try:
+        return ask(node.space.path(SOCKET), order)
+    except (OSError, ValueError):
+        return {}
 
 
 def labels(node: Node) -> Mapping[str, str]:
@@ -306,15 +265,3 @@ def file_name(item: Object) -> str:
     meta = item["metadata"]
     parts = [item["kind"].lower(), meta.get("namespace", ""), meta["name"]]
     return re.sub(r"[^a-z0-9.-]", "-", "-".join(part for part in parts if part)) + ".yaml"
-
-
-def listening(space: Space) -> set[tuple[str, int]]:
-    """Ports of a space that TCP listens on and UDP is bound to, read from its /proc/net (proc(5))."""
-    found = set()
-    for protocol, states in (("tcp", {"0A"}), ("udp", {"07"})):
-        for suffix in ("", "6"):
-            for line in Path(f"/proc/{space.pid}/net/{protocol}{suffix}").read_text().splitlines()[1:]:
-                columns = line.split()
-                if columns[3] in states:
-                    found.add((protocol, int(columns[1].rsplit(":", 1)[1], 16)))
-    return found

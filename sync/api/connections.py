@@ -85,7 +85,8 @@ class Connections(web.Server):
     def cut(self, unwanted: Callable[[asyncio.Transport], bool]) -> None:
         """End connections at once."""
         for transport in tuple(self._connections.values()):
-            if unwanted(transport):
+            # one that is closing has no certificate to ask for any more
+            if not transport.is_closing() and unwanted(transport):
                 transport.abort()
 
     def stop(self) -> None:

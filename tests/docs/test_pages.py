@@ -95,9 +95,9 @@ def host(tmp_path: Path) -> Iterator[Host]:
 
 
 @pytest.mark.bed
-def test_the_readme_installs_a_node(host: Host) -> None:
-    """The configuration, the `sh` blocks in order, the units' commands: a host that is called as the README's is."""
-    page = ROOT / "README.md"
+def test_a_node_is_installed_without_an_api(host: Host) -> None:
+    """The configuration, the `sh` blocks in order, the units' commands: a host that is called as the page's is."""
+    page = ROOT / "docs" / "manifests.md"
     space = host.space
     host.path(CONFIG).parent.mkdir(parents=True)
     (config,) = [block.text for block in blocks(page) if "kind: EdgeMeshAgent" in block.text]

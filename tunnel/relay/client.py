@@ -45,7 +45,9 @@ MAX_PEERS = 512
 
 FIRST_RETRY = 0.1
 LAST_RETRY = 5.0
-"""Seconds until what was not answered is sent again: doubling from the first to the last, each less or more a fifth."""
+"""Seconds until what was not answered is sent again: doubling from the first to the last, each less or more a fifth.
+So with a key that is not admitted; after other refusals it is the last at once.
+"""
 KEEPALIVE = 12.0
 """Seconds between signs of life: the NATs of shortest memory hold 30 s, and two of three may be lost."""
 SIGN_RETRY = 0.5
@@ -152,6 +154,7 @@ class RelayClient:
         self._attempt: _Attempt | None = None
         self._attempted = float("-inf")
         self._refused: Reason | None = None
+        self._admission = _Retry(0.0)
         self._down = False
         self._recent: deque[bytes] = deque(maxlen=16)
         self._started = False
@@ -281,6 +284,7 @@ class RelayClient:
         sign = _Retry(now + self._jitter(KEEPALIVE))
         self._session = _Session(attempt.keys, message.observed, message.number, attempt.sent, sign)
         self._attempt = self._refused = None
+        self._admission = _Retry(now)
         self._down = False
         if not before:
             self.events.append(Up(message.observed))
@@ -301,7 +305,11 @@ class RelayClient:
         if message.reason is Reason.STALE:
             self._again(attempt.retry, now)
             return
-        attempt.retry.due = now + self._jitter(LAST_RETRY)
+        if message.reason is Reason.NOT_ADMITTED:  # a node that has just joined is known in a moment
+            self._again(self._admission, now)
+            attempt.retry.due = self._admission.due
+        else:
+            attempt.retry.due = now + self._jitter(LAST_RETRY)
         if message.reason is self._refused:
             return
         self._refused = message.reason

@@ -20,6 +20,37 @@ from tests.e2e.lab.test_namespaces import wait_until
 
 pytestmark = [pytest.mark.bed, pytest.mark.timeout(180)]
 
+JOINING = [
+    "edgemesh cloud: the API, joining, the controllers",
+    "a token for new nodes",
+    "cloud, a1, a2, b1 join by it",
+    "all nodes Ready",
+]
+DELETE_AND_MAKE = """
+import os, time
+from pathlib import Path
+from e2e.lab.api import Refused, load
+api = load(Path(os.environ["KUBECONFIG"]))
+path = "/api/v1/namespaces/shop/pods"
+pod = api.request("GET", f"{path}/catalog-a1")
+api.request("DELETE", f"{path}/catalog-a1")
+for _ in range(100):
+    try:
+        api.request("GET", f"{path}/catalog-a1")
+    except Refused:
+        break
+    time.sleep(0.05)
+spec = {key: pod["spec"][key] for key in ("containers", "nodeSelector")}
+new = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "catalog-a1", "namespace": "shop"}, "spec": spec}
+api.request("POST", path, new)
+print(201)
+for _ in range(100):
+    phase = api.request("GET", f"{path}/catalog-a1")["status"].get("phase")
+    if phase == "Running":
+        break
+    time.sleep(0.05)
+print(phase)
+"""
 ORDINARY = 65534
 AS_USER = f"""
 set -e
@@ -88,9 +119,38 @@ def test_root_and_an_ordinary_user_side_by_side(directories: list[Path]) -> None
         assert document["ok"], (failed, err[-3000:])
         assert demo.returncode == 0
         assert {call["path"] for call in document["calls"]} >= {"direct", "local"}
+        assert [step["name"] for step in document["steps"]][1:5] == JOINING
         assert Path(document["logs"]).is_relative_to(directory)
         assert (Path(document["logs"]) / "b1-agent.log").read_text()
         assert "\x1b" not in err
+
+
+def test_without_an_api(directories: list[Path]) -> None:
+    demo = start(directories[0], "--only", "calls", "--manifests", "--json")
+    out, err = demo.communicate(timeout=120)
+    document = json.loads(out)
+    assert document["ok"], err[-3000:]
+    assert not {step["name"] for step in document["steps"]} & set(JOINING)
+    assert not (Path(document["logs"]) / "cloud-cloud.log").exists()
+
+
+def test_a_kept_one_is_a_cluster_to_use(directories: list[Path]) -> None:
+    """KUBECONFIG is set on the cloud host; a pod that is deleted and made anew is entered by its name."""
+    demo = start(directories[0], "--only", "calls", "--keep")
+    try:
+        out, err = demo.communicate(timeout=120)
+        assert demo.returncode == 0, (out[-3000:], err[-3000:])
+        assert "demo enter cloud" in out
+        cloud = start(directories[0], "enter", "cloud", sys.executable, "-c", DELETE_AND_MAKE)
+        out, err = cloud.communicate(timeout=60)
+        assert cloud.returncode == 0, err
+        assert out.split() == ["201", "Running"]
+        pod = start(directories[0], "enter", "catalog-a1", "hostname")
+        assert pod.communicate(timeout=20)[0] == "catalog-a1\n"
+    finally:
+        down = start(directories[0], "down")
+        out, _ = down.communicate(timeout=20)
+    assert "has ended" in out
 
 
 @pytest.mark.parametrize("seconds", [1.0, 6.0])

@@ -26,7 +26,7 @@ def test_a_killed_process_comes_back_a_second_later(node: Node) -> None:
     node.start("p", ["sh", "-c", "echo here; exec sleep 100"])
     first = node.processes()["p"]
     assert node.outer_pid("p")
-    wait_until(lambda: "here" in node.log("p").read_text())
+    wait_until(lambda: node.log("p").exists() and "here" in node.log("p").read_text())
     node.kill("p")
     killed = time.monotonic()
     wait_until(lambda: node.processes()["p"]["starts"] == 2)

@@ -206,7 +206,7 @@ def test_strangers_are_told_and_the_stopped_relay_says_so() -> None:
         with trio.move_on_after(0.3):
             await stranger.bind(key_of(2))
         assert relay.status().nodes == 0
-        assert relay.status().counts.refused == 1
+        assert relay.status().counts.refused >= 1
 
     with_relay(test)
     with pytest.raises(RelayError, match="does not run"):

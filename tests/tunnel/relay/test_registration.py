@@ -243,6 +243,21 @@ def test_keys_that_are_not_admitted() -> None:
     assert len(a.events(Refused)) == 1
 
 
+def test_a_key_that_is_admitted_a_moment_later() -> None:
+    """A node that has just joined asks before the relay has its MeshNode."""
+    world = World(14)
+    a = world.host("a")
+    known: set[bytes] = set()
+    world.admit = known.__contains__
+    relay = world.start_relay()
+    a.client.want([])
+    world.run(0.3)
+    assert not a.up
+    assert len(a.events(Refused)) == 1
+    relay.set_admission(lambda key: True, world.now)
+    world.run_until(lambda: a.up, 0.8)
+
+
 def test_two_machines_with_one_key(caplog: pytest.LogCaptureFixture) -> None:
     world = World(14)
     a, b = joined(world)
