@@ -202,10 +202,10 @@ WRITE = (
     Step("get pod runner -o wide"),
     Step("wait pod/runner --for=condition=Ready --timeout=10s"),
     Step("wait pod/runner --for=jsonpath={.status.podIP}=10.244.77.9 --timeout=10s"),
-    Step("wait pod/runner --for=jsonpath={.status.phase}=Failed --timeout=1s", code=1),
+    Step("wait pod/runner --for=jsonpath={.status.phase}=Failed --timeout=0.3s", code=1),
     Step("wait pod/nobody --for=delete --timeout=5s"),
     Step("wait pod/runner --for=create --timeout=5s"),
-    Step("wait pod/nobody --for=create --timeout=1s", code=1),
+    Step("wait pod/nobody --for=create --timeout=0.3s", code=1),
 )
 NODES = (
     Step("taint nodes kc-node dedicated=fish:NoSchedule"),

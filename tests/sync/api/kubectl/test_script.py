@@ -13,6 +13,7 @@ from tests.sync.api.apis import Api
 from tests.sync.api.kubectl.script import ALL, LINES, NOTHING, STEPS, SUBSET, Step
 from tests.sync.api.kubectl.transcript import Said, run
 
+pytestmark = pytest.mark.timeout(300)  # the first test waits for the whole script, on both
 IDS = [f"{number:03d} {step.words}"[:70] for number, step in enumerate(STEPS)]
 Transcripts = tuple[list[Said], list[Said] | None]
 

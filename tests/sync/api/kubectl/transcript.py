@@ -22,7 +22,7 @@ from tests.sync.api.apis import Api
 from tests.sync.api.kubectl.script import NAMESPACE, Step
 
 OBJECTS = Path(__file__).parent / "objects"
-STEP_WITHIN = 20.0
+STEP_WITHIN = 30.0
 
 MASKS = (
     (r"https://(127\.0\.0\.1|localhost):\d+", "URL"),
