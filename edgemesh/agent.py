@@ -54,8 +54,9 @@ UNREACHABLE_AFTER = 3.0
 """Seconds without a path before a node's endpoints are left out (while others remain): a path that is only being
 replaced is back within one."""
 
-SETTLE = 0.3
-"""Seconds that an agent with a snapshot leaves to its receivers and tunnels before it imports what an API needs."""
+SETTLE = 1.0
+"""Seconds at most that an agent with a snapshot leaves to its tunnels, before it imports what an API needs: that takes
+some tenths of a second of the processor, and a first call waits for a path."""
 
 
 class AgentError(Exception):
@@ -189,7 +190,8 @@ class Agent:
     async def _follow_api(self, api: tuple[str, str]) -> None:
         """Take in what the API says and is believed. Its modules are imported beside what runs already."""
         if self._known.is_set():
-            await trio.sleep(SETTLE)
+            with trio.move_on_after(SETTLE):
+                await self._all_have_paths()
         module = await trio.to_thread.run_sync(_cluster_module)
         config = self._config
         self._cluster = module.Cluster(
@@ -201,6 +203,10 @@ class Agent:
             publish=lambda connection: module.Publisher(connection, config, self._identity),
         )
         await self._cluster.run(self._take)
+
+    async def _all_have_paths(self) -> None:
+        while any(path.kind is PathKind.NONE for path in self._mesh.paths()):
+            await self._mesh.changed()
 
     def _take(self, changes: Changes) -> None:
         version = self._snapshot.version

@@ -110,6 +110,7 @@ def _add_join(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     where.add_argument("--token-file", type=Path, metavar="FILE", help="a file with the token, '-' for standard input")
     join.add_argument("--node-name", metavar="NAME", help="this node's name (default: $NODE_NAME, or the host's)")
     join.add_argument("--zone", default="", metavar="ZONE", help="its site: topology.kubernetes.io/zone of its Node")
+    join.add_argument("--relay", action="store_true", help="run a relay here, too: this machine has a public address")
     join.add_argument("--state-dir", type=Path, metavar="DIR", help="default /var/lib/edgemesh")
     join.add_argument("--config-dir", type=Path, metavar="DIR", help="default /etc/edgemesh/config")
     join.add_argument("--systemd-dir", type=Path, metavar="DIR", help="default /etc/systemd/system")
@@ -136,7 +137,7 @@ def _join(options: argparse.Namespace) -> int:
     name = options.node_name or os.environ.get("NODE_NAME") or socket.gethostname().lower()
     try:
         if options.print:
-            for unit in units(places, name, program()):
+            for unit in units(places, name, program(), relay=options.relay):
                 print(f"# {unit.path}\n{unit.text}")
             return 0
         token = options.token or os.environ.get("EDGEMESH_TOKEN", "")
@@ -151,6 +152,7 @@ def _join(options: argparse.Namespace) -> int:
             zone=options.zone,
             places=places,
             systemd=not options.no_systemd,
+            relay=options.relay,
         )
         join(wish)
     except JoinError as error:

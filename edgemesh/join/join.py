@@ -35,7 +35,10 @@ Say = Callable[[str], None]
 
 
 class Wish(Struct, frozen=True, kw_only=True):
-    """What was asked for on the command line; `token` is the text, or empty where there is none."""
+    """What was asked for on the command line; `token` is the text, or empty where there is none.
+
+    `relay` is whether the others are relayed by this machine, too.
+    """
 
     url: str
     token: str
@@ -43,6 +46,7 @@ class Wish(Struct, frozen=True, kw_only=True):
     zone: str = ""
     places: Places = Places()
     systemd: bool = True
+    relay: bool = False
 
     def __repr__(self) -> str:
         return f"Wish({self.url}, {self.name})"
@@ -62,7 +66,7 @@ def join(wish: Wish, say: Say = print) -> None:
     if not (joined or changed or enabled):
         say(f"this machine is the node {wish.name} already: nothing to do")
     elif not enabled:
-        start = ", ".join(f"edgemesh {unit.split('-')[1].split('.')[0]}" for unit in units.NAMES)
+        start = ", ".join(f"edgemesh {unit.split('-')[1].split('.')[0]}" for unit in units.names(wish.relay))
         say(f"next: start these, each as a process of its own: {start}")
     say("look with: edgemesh status")
 
@@ -150,7 +154,7 @@ def _derived(wish: Wish, cluster: Cluster, ca: str, say: Say, joined: bool) -> b
     if joined or files.read(places.config) is None:  # else it is the operator's, and no relay's name is looked up
         cluster = msgspec.structs.replace(cluster, relays=tuple(_resolved(cluster.relays, say)))
         wanted.append(agent_config(places, cluster))
-    wanted += units.units(places, wish.name, program()) if wish.systemd else []
+    wanted += units.units(places, wish.name, program(), relay=wish.relay) if wish.systemd else []
     return sum(_write(file, say) for file in wanted) > 0
 
 
@@ -187,14 +191,15 @@ def _enable(wish: Wish, changed: bool, say: Say) -> bool:
     """Have systemd start the units, where it runs. Whether it was told to."""
     if not wish.systemd or not units.RUNNING.is_dir():
         return False
-    check = subprocess.run(["systemctl", "is-enabled", "--quiet", *units.NAMES], check=False, timeout=30)
+    names = units.names(wish.relay)
+    check = subprocess.run(["systemctl", "is-enabled", "--quiet", *names], check=False, timeout=30)
     if check.returncode == 0 and not changed:
         return False
-    for words in (["daemon-reload"], ["enable", "--now", *units.NAMES]):
+    for words in (["daemon-reload"], ["enable", "--now", *names]):
         done = subprocess.run(["systemctl", *words], capture_output=True, text=True, check=False, timeout=90)
         if done.returncode:
             raise JoinError(f"systemctl {' '.join(words)} failed: {done.stderr.strip()}: see to it, and run this again")
-    say("enabled and started " + ", ".join(units.NAMES))
+    say("enabled and started " + ", ".join(names))
     return True
 
 

@@ -112,6 +112,17 @@ def test_units_are_for_this_node(world: World) -> None:
         assert (f"\nReadWritePaths={world.places.state_dir}\n" in text) == ("engine" not in name)
 
 
+def test_a_node_that_relays_has_that_unit_too(world: World) -> None:
+    world.join(relay=True)
+    text = (world.places.systemd_dir / units.RELAY).read_text()
+    assert f"ExecStart={join.program()} relay --state-dir {world.places.state_dir}\n" in text
+    assert f"\nReadWritePaths={world.places.state_dir}\n" in text
+    assert world.join(relay=True) == [
+        "this machine is the node a1 already: nothing to do",
+        "look with: edgemesh status",
+    ]
+
+
 def test_printed_units_do_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["join", "--print", "--node-name", "a1", "--state-dir", str(tmp_path / "state")]) == 0
     shown = capsys.readouterr().out
