@@ -9,7 +9,7 @@ from typing import Any
 from sync.api import versions
 from sync.api.deletion import CRD_CLEANUP
 from sync.api.garbage import without_finalizer
-from sync.api.objects import NAMESPACES, Landed, Objects
+from sync.api.objects import DEFINITIONS, NAMESPACES, Landed, Objects
 from sync.api.options import Deletion, Write
 from sync.api.registry import ResourceType
 from sync.api.status import ApiError
@@ -19,7 +19,6 @@ logger = logging.getLogger(__name__)
 
 MANAGER = "namespace-controller"
 FINALIZER = "kubernetes"
-DEFINITIONS = "customresourcedefinitions.apiextensions.k8s.io"
 RETRY = 1.0
 
 
@@ -48,7 +47,8 @@ class Emptying:
                 self._ending.discard(write.key)
             elif write.obj["metadata"].get("deletionTimestamp"):
                 self._look(write.key)
-        elif write.obj is None and self._ending:
+        elif self._ending and not (write.obj and write.obj["metadata"].get("deletionTimestamp")):
+            # gone, or made while what it is in was on its way out, and that was not durable yet
             for key in tuple(self._ending):
                 if write.key.namespace == key.name or self._kinds.get(key) == write.key.resource:
                     self._look(key)

@@ -11,7 +11,7 @@ import asyncio
 import random
 import time
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import msgspec
 from aiohttp import HttpVersion11, web
@@ -23,6 +23,8 @@ from sync.api.registry import ResourceType
 from sync.api.status import ApiError
 from sync.store import Ahead, Closed, Entry, Event, Expired, Store, Watch
 
+V = TypeVar("V")
+
 INITIAL_END = "k8s.io/initial-events-end"
 BOOKMARK_EVERY = 60.0
 DEFAULT_TIMEOUT = 1800.0
@@ -32,15 +34,34 @@ BUFFER = 128 * 1024
 SLICE = 64 * 1024
 STALLED = 30.0
 """Seconds that a client may not read for."""
-_CACHED = 1024
+CACHED = 8 << 20
+"""Bytes of events' lines that are kept for others who watch the same; of objects to be matched as many."""
+
+
+class _Recent(Generic[V]):
+    """What was made last, by key; all is forgotten when it is more than `CACHED`."""
+
+    def __init__(self) -> None:
+        self._values: dict[tuple[Any, ...], V] = {}
+        self._size = 0
+
+    def get(self, key: tuple[Any, ...]) -> V | None:
+        return self._values.get(key)
+
+    def put(self, key: tuple[Any, ...], value: V, size: int) -> None:
+        self._size += size
+        if self._size > CACHED:
+            self._values.clear()
+            self._size = size
+        self._values[key] = value
 
 
 class Lines:
     """Events as framed lines; the last ones are kept, since all who watch the same come for them at once."""
 
     def __init__(self) -> None:
-        self._lines: dict[tuple[Any, ...], bytes] = {}
-        self._objects: dict[tuple[Any, ...], dict[str, Any]] = {}
+        self._lines = _Recent[bytes]()
+        self._objects = _Recent[dict[str, Any]]()
 
     def line(self, kind: str, type: ResourceType, entry: Entry, form: Form, headers: bool, at: int) -> bytes:
         """`kind` of an event with an object; `at`: the revision that it says, another than the entry's if the object
@@ -49,9 +70,7 @@ class Lines:
         line = self._lines.get(key)
         if line is None:
             line = frame(kind, self._body(type, entry, form, headers, at))
-            if len(self._lines) >= _CACHED:
-                self._lines.clear()
-            self._lines[key] = line
+            self._lines.put(key, line, len(line))
         return line
 
     def first(self, type: ResourceType, entry: Entry, form: Form, headers: bool) -> bytes:
@@ -63,9 +82,8 @@ class Lines:
         key = (entry.key, entry.revision, type.version, type.group)
         obj = self._objects.get(key)
         if obj is None:
-            if len(self._objects) >= _CACHED:
-                self._objects.clear()
-            obj = self._objects[key] = versions.read(type, entry.data)
+            obj = versions.read(type, entry.data)
+            self._objects.put(key, obj, len(entry.data))
         return obj
 
     def _body(self, type: ResourceType, entry: Entry, form: Form, headers: bool, at: int) -> bytes:

@@ -1,0 +1,185 @@
+"""The server's caps and clocks, with smaller ones in their place; and what is asked of it from inside its process."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import http.client
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sync.api import connections, server, watch
+from sync.api.forms import Form
+from sync.api.options import Deletion, Write
+from sync.api.registry import Registry
+from sync.api.watch import Lines
+from sync.store import Entry, Key
+from tests.sync.api.inside import Inside, running_inside
+from tests.sync.api.test_deletion import until
+
+CORE = "/api/v1/namespaces"
+MAPS = f"{CORE}/default/configmaps"
+
+
+@pytest.fixture
+def inside(tmp_path: Path) -> Iterator[Inside]:
+    with running_inside(tmp_path) as found:
+        yield found
+
+
+def test_bookmarks_come_round(inside: Inside, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To who asked for them, with the newest revision, though nothing of the watched kind was written."""
+    monkeypatch.setattr(watch, "BOOKMARK_EVERY", 0.2)
+    api = inside.api
+    since = api.get(MAPS).object["metadata"]["resourceVersion"]
+    with (
+        api.watch(f"{MAPS}?watch=1&resourceVersion={since}&allowWatchBookmarks=true") as marked,
+        api.watch(f"{MAPS}?watch=1&resourceVersion={since}&timeoutSeconds=1") as plain,
+    ):
+        made = api.create(f"{CORE}/default/secrets", {"metadata": {"name": "s"}})["metadata"]["resourceVersion"]
+        for event in marked:
+            assert (event["type"], event["object"]["kind"]) == ("BOOKMARK", "ConfigMap")
+            assert set(event["object"]["metadata"]) == {"resourceVersion", "creationTimestamp"}
+            if event["object"]["metadata"]["resourceVersion"] == made:
+                break
+        assert list(plain) == []
+
+
+@pytest.mark.parametrize(("cap", "method"), [("MAX_READS", "GET"), ("MAX_WRITES", "POST")])
+def test_more_requests_than_are_answered_at_a_time(
+    inside: Inside, monkeypatch: pytest.MonkeyPatch, cap: str, method: str
+) -> None:
+    monkeypatch.setattr(server, cap, 0)
+    body = {"metadata": {"name": "a"}} if method == "POST" else None
+    reply = inside.api.request(method, MAPS, body)
+    assert (reply.code, reply.reason, reply.headers["Retry-After"]) == (429, "TooManyRequests", "1")
+    other = inside.api.get(MAPS) if method == "POST" else inside.api.request("POST", MAPS, {"metadata": {"name": "a"}})
+    assert other.code in (200, 201)
+    monkeypatch.undo()
+    assert inside.api.request(method, MAPS, {"metadata": {"name": "b"}} if body else None).code in (200, 201)
+
+
+def test_a_request_that_failed_counts_no_more(inside: Inside, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "MAX_READS", 1)
+    for _ in range(3):
+        assert inside.api.get(f"{MAPS}/none").code == 404
+    assert inside.api.get(MAPS).code == 200
+
+
+def test_more_watches_than_there_may_be(inside: Inside, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "MAX_WATCHES", 1)
+    api = inside.api
+    with api.watch(f"{MAPS}?watch=1&resourceVersion=0"):
+        reply = api.get(f"{MAPS}?watch=1")
+        assert (reply.code, reply.reason) == (429, "TooManyRequests")
+    until(lambda: api.get(f"{MAPS}?watch=1&timeoutSeconds=1").code == 200)
+
+
+def test_more_connections_than_there_may_be(inside: Inside, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that are there are served; there is room again when one ends."""
+    api = inside.api
+    with contextlib.closing(api.connect()) as first:
+        assert api.request("GET", "/readyz", connection=first).code == 200
+        monkeypatch.setattr(connections, "MAX_CONNECTIONS", 1)
+        with contextlib.closing(api.connect()) as second, pytest.raises((OSError, http.client.HTTPException)):
+            api.request("GET", "/readyz", connection=second)
+        assert api.request("GET", "/readyz", connection=first).code == 200
+
+    def served() -> bool:
+        with contextlib.closing(api.connect()) as third, contextlib.suppress(OSError, http.client.HTTPException):
+            return api.request("GET", "/readyz", connection=third).code == 200
+        return False
+
+    until(served)
+
+
+def test_revoked_certificates_are_cut_off(inside: Inside) -> None:
+    """Open watches and idle connections end, a new one is no one's; others go on."""
+    api = inside.api
+    context = api.as_user("edgemesh:node:a1", "edgemesh:nodes")
+    watching, idle = api.connect(context), api.connect(context)
+    with contextlib.closing(watching), contextlib.closing(idle), api.watch(f"{MAPS}?watch=1") as others:
+        assert api.request("GET", "/api/v1/nodes", connection=idle).code == 200
+        watching.request("GET", "/api/v1/nodes?watch=1&resourceVersion=0")
+        answer = watching.getresponse()
+        assert answer.status == 200
+        peers = [each.get_extra_info("peercert") for each in inside.server._connections._connections.values()]  # type: ignore[union-attr]
+        serials = {int(each["serialNumber"], 16) for each in peers if "edgemesh:node:a1" in str(each["subject"])}
+
+        async def revoke() -> None:
+            inside.server.revoke(frozenset(serials))
+
+        inside.do(revoke())
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            assert answer.read() == b""
+        with pytest.raises((OSError, http.client.HTTPException)):
+            api.request("GET", "/api/v1/nodes", connection=idle)
+        with contextlib.closing(api.connect(context)) as again:
+            assert api.request("GET", "/api/v1/nodes", connection=again).code == 401
+        api.create(MAPS, {"metadata": {"name": "still"}})
+        assert next(each for each in others if each["object"]["metadata"]["name"] == "still")
+
+
+def test_a_list_that_goes_on_after_compaction(inside: Inside) -> None:
+    """410 with a token that goes on with what there is now."""
+    api = inside.api
+    for name in "abcd":
+        api.create(MAPS, {"metadata": {"name": name}})
+    first = api.get(f"{MAPS}?limit=2").object
+    token = first["metadata"]["continue"]
+    api.request("DELETE", f"{MAPS}/c")
+    inside.do(inside.server.store.compact(inside.server.store.revision))
+    expired = api.get(f"{MAPS}?limit=2&continue={token}")
+    assert (expired.code, expired.reason) == (410, "Expired")
+    rest = api.get(f"{MAPS}?limit=2&continue={expired.object['metadata']['continue']}").object
+    assert [each["metadata"]["name"] for each in rest["items"]] == ["d"]
+    since = first["metadata"]["resourceVersion"]
+    with api.watch(f"{MAPS}?watch=1&resourceVersion={since}") as events:
+        event = next(events)
+        assert (event["type"], event["object"]["code"]) == ("ERROR", 410)
+
+
+def test_a_namespace_that_is_deleted_while_something_is_made_in_it(inside: Inside) -> None:
+    """What was let in before the deletion was durable goes with the rest."""
+    objects = inside.server._objects
+    namespaces, maps = (objects.registry.find("", "v1", plural) for plural in ("namespaces", "configmaps"))
+    assert namespaces is not None
+    assert maps is not None
+    body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "late"}}
+
+    async def race() -> str:
+        deletion = asyncio.ensure_future(objects.delete(namespaces, "", "short", Deletion()))
+        for _ in range(2):
+            await asyncio.sleep(0)  # its commit has begun: what comes now is of the next one
+        made = await objects.create(maps, "short", body, Write("t", []))
+        await deletion
+        return str(made.obj["metadata"]["name"])
+
+    inside.api.create(CORE, {"metadata": {"name": "short"}})
+    assert inside.do(race()) == "late"
+    until(lambda: inside.api.get(f"{CORE}/short").code == 404)
+
+
+def test_lines_are_kept_by_size() -> None:
+    """Of large objects few, so that a thousand of them are not in memory twice."""
+    lines = Lines()
+    registry = Registry()
+    maps = registry.find("", "v1", "configmaps")
+    assert maps is not None
+    data = json.dumps(
+        {"kind": "ConfigMap", "apiVersion": "v1", "metadata": {"name": "a"}, "data": {"k": "x" * 1_000_000}},
+        separators=(",", ":"),
+    ).encode()
+    made: list[Any] = []
+    for revision in range(1, 41):
+        entry = Entry(Key("configmaps", "n", "a"), revision, 1, data)
+        line = lines.line("MODIFIED", maps, entry, Form(), False, revision)
+        assert lines.line("MODIFIED", maps, entry, Form(), False, revision) is line
+        made.append(line)
+    kept = lines._lines._values.values()
+    assert made[-1] in kept
+    assert sum(map(len, kept)) <= watch.CACHED
