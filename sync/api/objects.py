@@ -31,12 +31,12 @@ Compute = Callable[[dict[str, Any] | None], dict[str, Any]]
 """From an object (one's own copy; None: there is none) to what a writer wants it to be."""
 
 NAMESPACES = "namespaces"
+DEFINITIONS = "customresourcedefinitions.apiextensions.k8s.io"
 BINDING = "binding"
 """The subresource whose one writer is this package: what it may change is decided before."""
 GENERATE_ATTEMPTS = 8
 MAX_GENERATED = 58
 _LETTERS = "bcdfghjklmnpqrstvwxz2456789"
-_CREATED_BY_UPDATE = ("events", "leases", "services")
 _CONDITIONAL = ("customresourcedefinitions", "leases")
 
 
@@ -180,10 +180,6 @@ class Objects:
         await self._commit(type, key, change, options.dry_run, lambda: (done, old))
         return done
 
-    def creates_by_update(self, type: ResourceType) -> bool:
-        """Whether PUT of an object that is not there makes it."""
-        return not type.custom and type.plural in _CREATED_BY_UPDATE
-
     async def _create(
         self, type: ResourceType, namespace: str, obj: dict[str, Any], write: Write, guard: Guard
     ) -> Written:
@@ -247,7 +243,7 @@ class Objects:
         name = str(metadata.get("name") or "")
         if namespace:
             metadata["namespace"] = namespace
-            self._admit(type, namespace, name)
+        self._admit(type, namespace, name)
         strategy(type).prepare_create(obj)
         if type.plural == "certificatesigningrequests":
             obj.setdefault("spec", {}).update(username=write.user, groups=[*write.groups])
@@ -256,8 +252,6 @@ class Objects:
             if deletion.CRD_CLEANUP not in finalizers:
                 finalizers.append(deletion.CRD_CLEANUP)
         metadata.update(uid=str(uuid.uuid4()), creationTimestamp=self.now())
-        for field in ("deletionTimestamp", "deletionGracePeriodSeconds", "selfLink"):
-            metadata.pop(field, None)
         if not applied:
             track(None, obj, write.manager, "Update", "", type, self.now())
         if not type.custom and type.plural == "services" and obj.get("spec"):
@@ -284,10 +278,7 @@ class Objects:
         self._unchanged(type, metadata, before)
         if subresource != BINDING:
             strategy(type).prepare_update(new, old, subresource, now=self.now())
-        for field in ("uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "resourceVersion"):
-            metadata.pop(field, None)
-            if field in before:
-                metadata[field] = before[field]
+        metadata["resourceVersion"] = before["resourceVersion"]
         if not applied:
             track(old, new, write.manager, "Update", subresource, type, self.now())
         if not subresource and not type.custom and type.plural == "services":
@@ -301,10 +292,6 @@ class Objects:
 
     def _unchanged(self, type: ResourceType, metadata: dict[str, Any], before: dict[str, Any]) -> None:
         name, asked = before["name"], str(metadata.get("resourceVersion") or "")
-        uid = metadata.get("uid")
-        if uid and uid != before.get("uid"):
-            text = f"Precondition failed: UID in precondition: {uid}, UID in object meta: {before.get('uid', '')}"
-            raise status.conflict(type.group_resource, name, text)
         if asked in ("", "0"):
             if type.custom or type.plural in _CONDITIONAL:
                 text = "Invalid value: 0: must be specified for an update"
@@ -330,7 +317,13 @@ class Objects:
         return [versions.read(type, entry.data) for entry in self.store.heads(type.storage) if entry.key.name != name]
 
     def _admit(self, type: ResourceType, namespace: str, name: str) -> None:
-        """Nothing is made in a namespace that is not there, or on its way out."""
+        """Nothing is made in a namespace that is not there, or on its way out; nor of a kind that is."""
+        definition = self.store.get(Key(DEFINITIONS, "", type.storage)) if type.custom else None
+        if definition is not None and b'"deletionTimestamp"' in definition.data and _marked(definition.data):
+            why = "create not allowed while custom resource definition is terminating"
+            raise status.forbidden(type.group_resource, name, why)
+        if not namespace:
+            return
         entry = self.store.get(Key(NAMESPACES, "", namespace))
         if entry is None:
             raise status.not_found(status.GroupResource("", NAMESPACES), namespace)
@@ -340,6 +333,10 @@ class Objects:
             cause = Cause("metadata.namespace", "NamespaceTerminating", f"namespace {namespace} is being terminated")
             error.details["causes"] = [{"reason": cause.reason, "message": cause.message, "field": cause.field}]
             raise error
+
+
+def _marked(obj: bytes) -> bool:
+    return bool(msgspec.json.decode(obj)["metadata"].get("deletionTimestamp"))
 
 
 def _is_terminating(namespace: bytes) -> bool:

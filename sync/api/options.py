@@ -13,9 +13,10 @@ import msgspec
 
 from sync.api import status
 from sync.api.status import Cause
+from sync.api.validation.fields import forbidden, invalid, not_supported, required
+from sync.api.validation.metadata import FIELD_MANAGER_LENGTH, field_manager
 
 MAX_PARAMETERS = 100
-MAX_MANAGER = 128
 EXACT = "Exact"
 NOT_OLDER_THAN = "NotOlderThan"
 POLICIES = ("Background", "Foreground", "Orphan")
@@ -97,23 +98,17 @@ def write_options(
     """`agent` is the User-Agent header, which names the field manager where nothing else does; `patch` its kind."""
     kind = "PatchOptions" if patch else "CreateOptions"
     manager = asked.get("fieldManager", "")
-    causes = []
+    causes: list[Cause] = []
     if patch == "apply" and not manager:
-        causes.append(Cause("fieldManager", "FieldValueRequired", "Required value: is required for apply patch"))
+        causes.append(required("fieldManager", "is required for apply patch"))
     if patch not in ("", "apply") and "force" in asked:
-        causes.append(_never("force", "may not be specified for non-apply patch"))
-    if len(manager) > MAX_MANAGER:
-        text = f"Too long: may not be more than {MAX_MANAGER} bytes"
-        causes.append(Cause("fieldManager", "FieldValueTooLong", text))
-    for index, character in enumerate(manager):
-        if not character.isprintable():
-            text = f'Invalid value: "{manager}": invalid character U+{ord(character):04X} (at position {index})'
-            causes.append(Cause("fieldManager", "FieldValueInvalid", text))
+        causes.append(forbidden("force", "may not be specified for non-apply patch"))
+    causes += field_manager(manager)
     dry_run, faults = _dry_run([asked["dryRun"]] if asked.get("dryRun") else [])
     causes += faults
     validation = asked.get("fieldValidation", "")
     if validation not in VALIDATIONS:
-        causes.append(_unsupported("fieldValidation", validation, VALIDATIONS))
+        causes.append(not_supported("fieldValidation", validation, VALIDATIONS))
     if causes:
         raise status.invalid(_META, kind, "", causes)
     return Write(
@@ -159,10 +154,11 @@ def deletion(asked: Mapping[str, str], body: dict[str, Any] | None) -> Deletion:
     dry_run, causes = _dry_run(options.dry_run or [])
     policy, orphan = options.propagation_policy, options.orphan_dependents
     if policy is not None and orphan is not None:
-        text = f'Invalid value: "{policy}": orphanDependents and deletionPropagation cannot be both set'
-        causes.append(Cause("propagationPolicy", "FieldValueInvalid", text))
+        causes.append(
+            invalid("propagationPolicy", policy, "orphanDependents and deletionPropagation cannot be both set")
+        )
     if policy is not None and policy not in POLICIES:
-        causes.append(_unsupported("propagationPolicy", policy, ("Foreground", "Background", "Orphan", "nil")))
+        causes.append(not_supported("propagationPolicy", policy, ("Foreground", "Background", "Orphan", "nil")))
     if causes:
         raise status.invalid(_META, "DeleteOptions", "", causes)
     grace = options.grace_period_seconds
@@ -193,15 +189,15 @@ def _list_faults(options: ListOptions) -> list[Cause]:
     causes = []
     if match:
         if not options.resource_version:
-            causes.append(_never(name, f"{name} is forbidden unless resourceVersion is provided"))
+            causes.append(forbidden(name, f"{name} is forbidden unless resourceVersion is provided"))
         if options.continuation:
-            causes.append(_never(name, f"{name} is forbidden when continue is provided"))
+            causes.append(forbidden(name, f"{name} is forbidden when continue is provided"))
         if match not in (EXACT, NOT_OLDER_THAN):
-            causes.append(_unsupported(name, match, (EXACT, NOT_OLDER_THAN, "")))
+            causes.append(not_supported(name, match, (EXACT, NOT_OLDER_THAN, "")))
         if match == EXACT and options.resource_version == "0":
-            causes.append(_never(name, f'{name} "exact" is forbidden for resourceVersion "0"'))
+            causes.append(forbidden(name, f'{name} "exact" is forbidden for resourceVersion "0"'))
     if options.initial_events is not None:
-        causes.append(_never("sendInitialEvents", "sendInitialEvents is forbidden for list"))
+        causes.append(forbidden("sendInitialEvents", "sendInitialEvents is forbidden for list"))
     return causes
 
 
@@ -209,14 +205,14 @@ def _watch_faults(options: ListOptions) -> list[Cause]:
     name, match = "resourceVersionMatch", options.match
     causes = []
     if options.initial_events is not None and match != NOT_OLDER_THAN:
-        causes.append(_never(name, f"sendInitialEvents requires setting {name} to {NOT_OLDER_THAN}"))
+        causes.append(forbidden(name, f"sendInitialEvents requires setting {name} to {NOT_OLDER_THAN}"))
     if match:
         if options.initial_events is None:
-            causes.append(_never(name, f"{name} is forbidden for watch unless sendInitialEvents is provided"))
+            causes.append(forbidden(name, f"{name} is forbidden for watch unless sendInitialEvents is provided"))
         if match != NOT_OLDER_THAN:
-            causes.append(_unsupported(name, match, (NOT_OLDER_THAN,)))
+            causes.append(not_supported(name, match, (NOT_OLDER_THAN,)))
         if options.continuation:
-            causes.append(_never(name, f"{name} is forbidden when continue is provided"))
+            causes.append(forbidden(name, f"{name} is forbidden when continue is provided"))
     return causes
 
 
@@ -226,15 +222,6 @@ def _dry_run(values: list[str]) -> tuple[bool, list[Cause]]:
         return bool(values), []
     shown = ",".join(f'"{value}"' for value in values)
     return False, [Cause("dryRun", "FieldValueNotSupported", f'Unsupported value: [{shown}]: supported values: "All"')]
-
-
-def _never(field: str, text: str) -> Cause:
-    return Cause(field, "FieldValueForbidden", f"Forbidden: {text}")
-
-
-def _unsupported(field: str, value: str, supported: tuple[str, ...]) -> Cause:
-    shown = ", ".join(f'"{each}"' for each in supported)
-    return Cause(field, "FieldValueNotSupported", f'Unsupported value: "{value}": supported values: {shown}')
 
 
 def _flag(asked: Mapping[str, str], name: str) -> bool:
@@ -254,4 +241,4 @@ def _number(asked: Mapping[str, str], name: str) -> int | None:
 
 def _from_agent(agent: str) -> str:
     name = "".join(filter(str.isprintable, agent.partition("/")[0]))
-    return name[:MAX_MANAGER] or "unknown"
+    return name[:FIELD_MANAGER_LENGTH] or "unknown"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import msgspec
@@ -16,6 +17,8 @@ from sync.api.objects import BINDING, Objects, Written, same_name
 from sync.api.options import Write
 from sync.api.paths import Target
 from sync.api.registry import ResourceType
+from sync.api.status import Cause
+from sync.api.strategy import strategy
 from sync.api.watch import Lines, Stream
 from sync.store import Key
 
@@ -139,12 +142,12 @@ class Requests:
             done = await self.objects.create(type, target.namespace, obj, write)
             return self._answer(type, done, write, form)
         same_name(obj, target.namespace, target.name)
-        creates = self.objects.creates_by_update(type) and self._may_create(asked, request, obj)
+        creates = strategy(type).create_on_update and self._may_create(asked, request, obj)
         done = await self.objects.update(
             type,
             target.namespace,
             target.name,
-            lambda _: obj,
+            partial(_same_uid, type, obj),
             write,
             subresource=target.subresource,
             create=creates,
@@ -182,7 +185,11 @@ class Requests:
                 else:
                     new = patch.strategic_merge(live, body, type.schema)
             _same_kind(new, type)
-            self.objects.checked(type, new, (), write)
+            try:
+                self.objects.checked(type, new, (), write)
+            except status.ApiError as error:  # as Kubernetes has it: it is the patch that is invalid
+                cause = Cause("patch", "FieldValueInvalid", f"Invalid value: {error.message}")
+                raise status.invalid("", "", "", [cause]) from None
             return new
 
         create = kind == "apply" and not target.subresource
@@ -295,6 +302,16 @@ def _key(type: ResourceType, target: Target) -> Key:
 def _create_request(asked: Asked, obj: dict[str, Any]) -> rules.Request:
     target = asked.target
     return rules.Request("create", target.group, target.plural, "", target.namespace, target.name, obj=obj)
+
+
+def _same_uid(type: ResourceType, obj: dict[str, Any], live: dict[str, Any] | None) -> dict[str, Any]:
+    """`obj`, if it does not mean another object of that name. Raises ApiError 409."""
+    metadata, there = obj["metadata"], live["metadata"] if live else {}
+    uid = metadata.get("uid")
+    if live and uid and uid != there["uid"]:
+        text = f"Precondition failed: UID in precondition: {uid}, UID in object meta: {there['uid']}"
+        raise status.conflict(type.group_resource, there["name"], text)
+    return obj
 
 
 def _same_kind(obj: dict[str, Any], type: ResourceType) -> None:

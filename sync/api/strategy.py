@@ -44,7 +44,7 @@ class Strategy:
         elif prepare := _CREATE.get(self.type.kind):
             prepare(obj)
 
-    def prepare_update(self, obj: Json, old: Json, subresource: str = "", *, now: str = "") -> None:
+    def prepare_update(self, obj: Json, old: Json, subresource: str, *, now: str) -> None:
         """In place: what this endpoint may not write is taken from `old`; generation rises when the spec changes. `now`
         (RFC 3339) is for conditions that came without a time."""
         meta, before = obj["metadata"], old["metadata"]
@@ -58,6 +58,7 @@ class Strategy:
         elif self.has_status:
             _take(obj, old, "status")
         meta = obj["metadata"]
+        meta.pop("selfLink", None)
         if not meta.get("uid"):
             _take(meta, before, "uid")
         if "creationTimestamp" in before:
@@ -274,9 +275,9 @@ def _request_approval(obj: Json, old: Json, now: str) -> None:
 def _condition_times(obj: Json, old: Json, now: str) -> None:
     before = old["status"].get("conditions") or ()
     for each in obj["status"].get("conditions") or ():
-        if now and not each.get("lastUpdateTime"):
+        if not each.get("lastUpdateTime"):
             each["lastUpdateTime"] = now
-        if now and not each.get("lastTransitionTime"):
+        if not each.get("lastTransitionTime"):
             same = [was for was in before if (was.get("type"), was.get("status")) == (each["type"], each.get("status"))]
             each["lastTransitionTime"] = same[0]["lastTransitionTime"] if same else now
 

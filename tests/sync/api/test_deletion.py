@@ -169,3 +169,31 @@ def test_a_namespace_goes_when_it_is_empty(embedded: Api) -> None:
     assert refused.object["details"]["causes"][0]["reason"] == "NamespaceTerminating"
     embedded.request("DELETE", f"{path}/pods/p?gracePeriodSeconds=0")
     until(lambda: embedded.get(path).code == 404)
+
+
+def test_of_a_kind_that_is_ending_nothing_is_made(api: Api) -> None:
+    group, path = "ending.example.com", f"/apis/ending.example.com/v1/namespaces/{api.namespace()}/things"
+    schema = {"openAPIV3Schema": {"type": "object"}}
+    spec = {
+        "group": group,
+        "scope": "Namespaced",
+        "names": {"plural": "things", "kind": "Thing"},
+        "versions": [{"name": "v1", "served": True, "storage": True, "schema": schema}],
+    }
+    definitions = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+    api.create(definitions, {"metadata": {"name": f"things.{group}"}, "spec": spec})
+    first = {"apiVersion": f"{group}/v1", "kind": "Thing", "metadata": {"name": "a", "finalizers": ["x.example.com/f"]}}
+    until(lambda: api.request("POST", path, first).code == 201)
+    assert "deletionTimestamp" in api.request("DELETE", f"{definitions}/things.{group}").object["metadata"]
+    refused: list[Any] = []
+
+    def is_refused() -> bool:
+        """Kubernetes' own takes a moment to know."""
+        refused.append(api.request("POST", path, {**first, "metadata": {"generateName": "b"}}))
+        return bool(refused[-1].code == 403)
+
+    until(is_refused)
+    assert "create not allowed while custom resource definition is terminating" in refused[-1].message
+    assert not api.embedded or len(refused) == 1
+    until(lambda: api.patch(f"{path}/a", {"metadata": {"finalizers": None}}).code == 200)
+    until(lambda: api.get(f"{definitions}/things.{group}").code == 404)

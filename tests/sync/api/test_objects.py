@@ -312,3 +312,33 @@ def test_a_token_of_a_compacted_snapshot_goes_on_with_what_there_is(embedded: Ap
     token = base64.urlsafe_b64encode(json.dumps(made_up).encode()).decode().rstrip("=")
     found = embedded.get(f"{path}?limit=5&continue={token}").object
     assert [item["metadata"]["name"] for item in found["items"]] == ["m1", "m2"]
+
+
+def test_what_a_writer_may_not_change(api: Api) -> None:
+    path = maps(api)
+    made = api.create(path, configmap("m", a="1"))
+    patched = api.patch(f"{path}/m", {"metadata": {"uid": "other"}})
+    assert (patched.code, patched.reason) == (422, "Invalid")
+    assert 'metadata.uid: Invalid value: "other": field is immutable' in patched.message
+    other = {**made, "metadata": {**made["metadata"], "uid": "other"}}
+    assert (api.request("PUT", f"{path}/m", other).code, api.get(f"{path}/m").object) == (409, made)
+    marked = {**made, "metadata": {**made["metadata"], "deletionTimestamp": "2026-01-01T00:00:00Z"}}
+    reply = api.request("PUT", f"{path}/m", marked)
+    assert (reply.code, "metadata.deletionTimestamp: Invalid value" in reply.message) == (422, True)
+    linked = {**made, "metadata": {**made["metadata"], "selfLink": "/x", "creationTimestamp": "2020-01-01T00:00:00Z"}}
+    assert api.request("PUT", f"{path}/m", linked).object == made
+
+
+@pytest.mark.parametrize("kind", ["merge-patch+json", "strategic-merge-patch+json", "json-patch+json"])
+def test_a_patch_that_leaves_what_can_not_be_read(api: Api, kind: str) -> None:
+    path = maps(api)
+    api.create(path, configmap("m"))
+
+    def put(field: str, value: Any) -> Any:
+        return [{"op": "add", "path": f"/{field}", "value": value}] if kind[0] == "j" else {field: value}
+
+    unknown = api.patch(f"{path}/m?fieldValidation=Strict", put("spec", {"a": 1}), kind)
+    assert (unknown.code, unknown.reason) == (422, "Invalid")
+    assert 'strict decoding error: unknown field "spec"' in unknown.message
+    wrong = api.patch(f"{path}/m", put("data", ["a"]), kind)
+    assert (wrong.code, wrong.reason) == (422, "Invalid")
