@@ -97,14 +97,15 @@ def _bound_pod(node: str, namespace: str, name: str, store: Store) -> bool:
 def _reports(node: str, asked: Request, store: Store) -> bool:
     """An event about the node itself, or a pod that is bound to it."""
     obj: Any = asked.obj
+    field = "regarding" if asked.group == "events.k8s.io" else "involvedObject"
     if asked.verb != "create":
         entry = store.get(Key("events", asked.namespace, asked.name))
         if entry is None:
             return asked.verb != "update"
-        obj = msgspec.json.decode(entry.data)
+        obj, field = msgspec.json.decode(entry.data), "involvedObject"  # as core v1 has it
     if obj is None:
         return True
-    about = obj.get("involvedObject", obj.get("regarding"))
+    about = obj.get(field)
     if not isinstance(about, Mapping):
         return False
     kind, name = about.get("kind"), about.get("name")

@@ -170,6 +170,28 @@ def test_a_node_reports_on_itself_and_its_pods(embedded: Api, node: Node) -> Non
         {"metadata": {"generateName": "e-"}, "involvedObject": {"kind": "Node", "name": "a2"}, "reason": "R"},
     )
     assert made.code == 403
+    own = {"involvedObject": {"kind": "Pod", "name": "mine", "namespace": namespace}}
+    assert node("POST", events, {"metadata": {"name": "e"}, **own, "reason": "R", "type": "Normal"}).code == 201
+    assert node("PATCH", f"{events}/e", {"count": 2}, "merge-patch+json").code == 200
+    assert node("PATCH", f"{events}/e", {"involvedObject": {"name": "other"}}, "merge-patch+json").code == 403
+    assert embedded.get(f"{events}/e").object["involvedObject"]["name"] == "mine"
+
+
+def test_an_event_of_the_newer_group_is_about_what_that_group_says(embedded: Api, node: Node) -> None:
+    path = "/apis/events.k8s.io/v1/namespaces/default/events"
+    body = {
+        "metadata": {"generateName": "e-"},
+        "eventTime": "2026-01-01T00:00:00.000000Z",
+        "reportingController": "example.com/c",
+        "reportingInstance": "i",
+        "action": "A",
+        "reason": "R",
+        "type": "Normal",
+    }
+    own, other = {"kind": "Node", "name": "a1"}, {"kind": "Node", "name": "a2"}
+    assert node("POST", path, {**body, "regarding": own}).code == 201
+    assert node("POST", path, {**body, "regarding": other}).code == 403
+    assert node("POST", path, {**body, "regarding": other, "involvedObject": own}).code == 403
 
 
 def test_bearer_tokens(tmp_path: Path) -> None:
