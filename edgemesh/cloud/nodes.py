@@ -150,14 +150,14 @@ class Heartbeats:
         }
         if before.get("status") != found.status:
             condition["lastTransitionTime"] = _time(now)
+        if found.status != "True":
+            await self._pods_not_ready(name, now)  # first: once the node is said to be lost nobody looks again
         path = resource_path("", "v1", "nodes", name=name, subresource="status")
         await self._api.patch(path, {"status": {"conditions": [condition]}}, STRATEGIC_PATCH)
         if found.status == "True":
             log.info("node %s is ready", name)
         elif before:
             log.warning("node %s is lost: no lease for %.0f s", name, self._grace)
-        if found.status != "True":
-            await self._pods_not_ready(name, now)
 
     async def _pods_not_ready(self, name: str, now: float) -> None:
         """Take the pods of a lost node out of their services, as upstream's node lifecycle controller does."""

@@ -1,8 +1,8 @@
 """The cloud's side of `edgemesh node delete`: records that are being deleted go into the list of the revoked.
 
-`revoke` is one pass; the cloud runs it whenever a ConfigMap of the system's namespace changes, and once a second or
-two besides. The list is published as the ConfigMap edgemesh-revoked; the cloud has a copy of its own beside its key,
-so that who takes the ConfigMap away or puts an old one in its place lets nobody in again.
+`revoke` is one pass; the cloud runs it once a second. The list is published as the ConfigMap edgemesh-revoked; the
+cloud has a copy of its own beside its key, so that who takes the ConfigMap away or puts an old one in its place lets
+nobody in again.
 """
 
 from __future__ import annotations

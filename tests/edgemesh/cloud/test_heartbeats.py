@@ -6,10 +6,11 @@ import time
 from collections.abc import Sequence
 from typing import Any, cast
 
+import pytest
 import trio
 
 from edgemesh.cloud.nodes import Heartbeats
-from sync.client.connection import Api
+from sync.client.connection import Api, ApiUnreachable
 
 Object = dict[str, Any]
 
@@ -22,6 +23,8 @@ class Cluster:
         self.leases: dict[str, dict[str, float]] = {"edgemesh-system": {}, "kube-node-lease": {}}
         self.pods: dict[str, Object] = {}
         self.writes: list[str] = []
+        self.away_after = 1000
+        """Writes until the API goes away."""
 
     async def list(self, path: str, query: dict[str, str] | None = None) -> Object:
         if path.endswith("/leases"):
@@ -33,6 +36,8 @@ class Cluster:
         return {"items": list(self.nodes.values())}
 
     async def patch(self, path: str, patch: Object, content_type: str) -> Object:
+        if len(self.writes) >= self.away_after:
+            raise ApiUnreachable("away")
         self.writes.append(path)
         kind, name = path.split("/")[-3:-1]
         target = {"nodes": self.nodes, "pods": self.pods}[kind][name]
@@ -92,6 +97,23 @@ def test_a_lost_node_takes_its_pods_out_and_comes_back() -> None:
     cluster.leases["edgemesh-system"] = {"a": 1042.0}
     cluster.look(1043.0)
     assert cluster.ready("a") == "True"
+
+
+@pytest.mark.parametrize("writes", [0, 1, 2])
+def test_what_an_api_that_goes_away_leaves_undone_is_done_later(writes: int) -> None:
+    cluster = Cluster()
+    cluster.node("a")
+    cluster.pod("web", "a")
+    cluster.pod("shop", "a")
+    cluster.leases["edgemesh-system"] = {"a": 1000.0}
+    cluster.look(1001.0)
+    cluster.away_after = writes
+    with pytest.raises(ApiUnreachable):
+        cluster.look(1041.0)
+    cluster.away_after = 1000
+    cluster.look(1046.0)
+    assert cluster.ready("a") == "Unknown"
+    assert {pod["status"]["conditions"][0]["status"] for pod in cluster.pods.values()} == {"False"}
 
 
 def test_a_kubelets_lease_counts_as_well_and_its_word_is_left() -> None:
