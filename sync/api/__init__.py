@@ -7,8 +7,8 @@ Files in reading order: status (what a refusal looks like); schema, registry and
 codec, protobuf, prune, structural, defaults, quantity and duration (bodies to objects of their kind); strategy,
 pod_state and validation/ (what may be written by which endpoint, and whether it can be); patch/ and selectors;
 versions, deletion and allocation (an object in another version, what a deletion makes of it, its addresses); objects
-(the verbs, over the store); lists and watch (pages of one snapshot, and what happens from then on); garbage, emptying
-and bootstrap (what the server does by itself); access, rules and reviews (who asks, and what they may); paths,
+(the verbs, over the store); lists, recent and watch (pages of one snapshot, and what happens from then on); garbage,
+emptying and bootstrap (what the server does by itself); access, rules and reviews (who asks, and what they may); paths,
 options, binding and requests (a request from its parts to its answer); forms, tables, printing, events, json_path,
 discovery and openapi (the forms of answers, and what is served as clients ask it); connections and server (HTTP:
 limits, its beginning and end); __main__.

@@ -263,8 +263,8 @@ class Requests:
         def guard(obj: dict[str, Any], old: dict[str, Any] | None) -> None:
             if asked.target.subresource == "status":
                 rules.guard_metadata(asked.user, obj, old, resource)
-            elif asked.target.plural == "events":
-                self._allow(asked, _create_request(asked, obj))  # what one's own event becomes is one's own, too
+            if asked.target.plural == "events":
+                rules.guard_event(asked.user, _create_request(asked, obj), self.objects.store)
 
         return guard
 

@@ -162,6 +162,13 @@ def authorize(user: User, asked: Request, store: Store) -> Decision:
     return Decision(False, f"{_attempt(user, asked)}: only {MASTERS}{others} may")
 
 
+def guard_event(user: User, created: Request, store: Store) -> None:
+    """An event that a node changes may be made as it is then: it is about the node still. Raises ApiError."""
+    decision = authorize(user, created, store)
+    if user.node and not decision.allowed:
+        raise status.forbidden(GroupResource(created.group, created.resource), created.name, decision.reason)
+
+
 def guard_metadata(user: User, obj: Mapping[str, Any], old: Mapping[str, Any] | None, resource: GroupResource) -> None:
     """A node that reports status changes nothing else on the way: labels say what site a node is of, and so whose
     endpoints are near; owners and finalizers, when objects go. Raises ApiError."""

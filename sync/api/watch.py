@@ -11,7 +11,7 @@ import asyncio
 import random
 import time
 from collections.abc import Iterable, Iterator
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 import msgspec
 from aiohttp import HttpVersion11, web
@@ -19,11 +19,10 @@ from aiohttp import HttpVersion11, web
 from sync.api import forms, lists, status, tables, versions
 from sync.api.forms import METADATA, TABLE, Form
 from sync.api.options import ListOptions, revision
+from sync.api.recent import Recent
 from sync.api.registry import ResourceType
 from sync.api.status import ApiError
 from sync.store import Ahead, Closed, Entry, Event, Expired, Store, Watch
-
-V = TypeVar("V")
 
 INITIAL_END = "k8s.io/initial-events-end"
 BOOKMARK_EVERY = 60.0
@@ -38,30 +37,12 @@ CACHED = 8 << 20
 """Bytes of events' lines that are kept for others who watch the same; of objects to be matched as many."""
 
 
-class _Recent(Generic[V]):
-    """What was made last, by key; all is forgotten when it is more than `CACHED`."""
-
-    def __init__(self) -> None:
-        self._values: dict[tuple[Any, ...], V] = {}
-        self._size = 0
-
-    def get(self, key: tuple[Any, ...]) -> V | None:
-        return self._values.get(key)
-
-    def put(self, key: tuple[Any, ...], value: V, size: int) -> None:
-        self._size += size
-        if self._size > CACHED:
-            self._values.clear()
-            self._size = size
-        self._values[key] = value
-
-
 class Lines:
     """Events as framed lines; the last ones are kept, since all who watch the same come for them at once."""
 
     def __init__(self) -> None:
-        self._lines = _Recent[bytes]()
-        self._objects = _Recent[dict[str, Any]]()
+        self._lines: Recent[bytes] = Recent(CACHED)
+        self._objects: Recent[dict[str, Any]] = Recent(CACHED)
 
     def line(self, kind: str, type: ResourceType, entry: Entry, form: Form, headers: bool, at: int) -> bytes:
         """`kind` of an event with an object; `at`: the revision that it says, another than the entry's if the object

@@ -5,16 +5,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import http.client
-import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from sync.api import connections, server, watch
 from sync.api.forms import Form
 from sync.api.options import Deletion, Write
+from sync.api.recent import Recent
 from sync.api.registry import Registry
 from sync.api.watch import Lines
 from sync.store import Entry, Key
@@ -164,22 +165,25 @@ def test_a_namespace_that_is_deleted_while_something_is_made_in_it(inside: Insid
     until(lambda: inside.api.get(f"{CORE}/short").code == 404)
 
 
+@given(st.lists(st.integers(0, 12), max_size=40), st.integers(1, 20))
+def test_what_is_kept_is_bounded_by_its_size(sizes: list[int], limit: int) -> None:
+    recent: Recent[int] = Recent(limit)
+    for number, size in enumerate(sizes):
+        recent.put(number, size, size)
+        assert recent.get(number) == size
+        kept = [each for index in range(number + 1) if (each := recent.get(index)) is not None]
+        assert sum(kept) == recent.size <= max(limit, size)
+        assert len(kept) == len(recent)
+
+
 def test_lines_are_kept_by_size() -> None:
     """Of large objects few, so that a thousand of them are not in memory twice."""
     lines = Lines()
-    registry = Registry()
-    maps = registry.find("", "v1", "configmaps")
+    maps = Registry().find("", "v1", "configmaps")
     assert maps is not None
-    data = json.dumps(
-        {"kind": "ConfigMap", "apiVersion": "v1", "metadata": {"name": "a"}, "data": {"k": "x" * 1_000_000}},
-        separators=(",", ":"),
-    ).encode()
-    made: list[Any] = []
+    data = b'{"kind":"ConfigMap","apiVersion":"v1","metadata":{"name":"a"},"data":{"k":"%s"}}' % (b"x" * 1_000_000)
     for revision in range(1, 41):
         entry = Entry(Key("configmaps", "n", "a"), revision, 1, data)
         line = lines.line("MODIFIED", maps, entry, Form(), False, revision)
         assert lines.line("MODIFIED", maps, entry, Form(), False, revision) is line
-        made.append(line)
-    kept = lines._lines._values.values()
-    assert made[-1] in kept
-    assert sum(map(len, kept)) <= watch.CACHED
+    assert 1_000_000 < lines._lines.size <= watch.CACHED
