@@ -6,20 +6,17 @@ acknowledged is on disk. `python -m sync.api` runs it alone.
 Files in reading order: status (what a refusal looks like); schema, registry and crd (the kinds that are served);
 codec, protobuf, prune, structural, defaults, quantity and duration (bodies to objects of their kind); strategy,
 pod_state and validation/ (what may be written by which endpoint, and whether it can be); patch/ and selectors;
-versions, deletion and allocation (an object in another version, what a deletion makes of it, its addresses); objects
-(the verbs, over the store); lists, recent and watch (pages of one snapshot, and what happens from then on); garbage,
-emptying and bootstrap (what the server does by itself); access, rules and reviews (who asks, and what they may); paths,
-options, binding and requests (a request from its parts to its answer); forms, tables, printing, events, json_path,
-discovery and openapi (the forms of answers, and what is served as clients ask it); connections and server (HTTP:
-limits, its beginning and end); __main__.
+versions, naming, admission, deletion and allocation (an object in another version, what it is called, where it may be
+made, what a deletion makes of it, its addresses); objects (the verbs, over the store); lists, recent and watch (pages
+of one snapshot, and what happens from then on); garbage, emptying and bootstrap (what the server does by itself);
+access, rules and reviews (who asks, and what they may); paths, options, binding and requests (a request from its parts
+to its answer); forms, tables, printing, events, json_path, discovery and openapi (the forms of answers, and what is
+served as clients ask it); connections and server (HTTP: limits, its beginning and end); __main__.
 
 `data/` is made by `dev/openapi.py` and `dev/protobuf.py` from what Kubernetes publishes.
 
 Invariants: every write is computed on the newest state inside `Store.write`; nothing is said to be written that is not
 durable; bad input is 4xx with Kubernetes' Status, never a fault of the server's; each client's share is bounded.
 
-What differs from kube-apiserver on purpose: the anonymous get 401, where Kubernetes makes them a user without rights
-(403); input that Kubernetes answers with 500 is 400 here; a watch from a revision that is not there yet is 410 at once;
-a node reads no secrets and config maps for its pods; custom resources' CEL rules are not evaluated; answers are JSON
-and YAML, never protobuf.
+What differs from kube-apiserver on purpose is listed in docs/api.md.
 """

@@ -6,7 +6,8 @@ import ipaddress
 from collections.abc import Iterator
 from typing import Any
 
-from sync.api.objects import NAMESPACES, Objects
+from sync.api.admission import NAMESPACES
+from sync.api.objects import Objects
 from sync.api.options import Write
 from sync.api.status import ApiError
 from sync.store import Key

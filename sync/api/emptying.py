@@ -7,9 +7,10 @@ import logging
 from typing import Any
 
 from sync.api import versions
+from sync.api.admission import DEFINITIONS, NAMESPACES
 from sync.api.deletion import CRD_CLEANUP
 from sync.api.garbage import without_finalizer
-from sync.api.objects import DEFINITIONS, NAMESPACES, Landed, Objects
+from sync.api.objects import Landed, Objects
 from sync.api.options import Deletion, Write
 from sync.api.registry import ResourceType
 from sync.api.status import ApiError

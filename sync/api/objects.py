@@ -5,17 +5,16 @@ Every write is computed on the newest state, inside `Store.write`, so that nothi
 
 from __future__ import annotations
 
-import secrets
 import time
 import uuid
 from collections.abc import Callable, Iterable, Sequence
 from copy import deepcopy
 from typing import Any, NamedTuple
 
-import msgspec
-
 from sync.api import deletion, status, versions
+from sync.api.admission import admit
 from sync.api.allocation import Allocator
+from sync.api.naming import generated, metadata_of, no_unique_name, same_name, same_namespace
 from sync.api.options import Deletion, Write, revision
 from sync.api.patch import keep_times, track
 from sync.api.prune import prune_and_default, strict_error, warnings
@@ -30,13 +29,9 @@ Guard = Callable[[dict[str, Any], dict[str, Any] | None], None]
 Compute = Callable[[dict[str, Any] | None], dict[str, Any]]
 """From an object (one's own copy; None: there is none) to what a writer wants it to be."""
 
-NAMESPACES = "namespaces"
-DEFINITIONS = "customresourcedefinitions.apiextensions.k8s.io"
 BINDING = "binding"
 """The subresource whose one writer is this package: what it may change is decided before."""
 GENERATE_ATTEMPTS = 8
-MAX_GENERATED = 58
-_LETTERS = "bcdfghjklmnpqrstvwxz2456789"
 _CONDITIONAL = ("customresourcedefinitions", "leases")
 
 
@@ -100,21 +95,21 @@ class Objects:
         self, type: ResourceType, namespace: str, obj: dict[str, Any], write: Write, guard: Guard = nobody
     ) -> Written:
         """`obj` is what `checked` left. Raises ApiError."""
-        metadata = _metadata(obj)
-        _same_namespace(metadata, namespace)
+        metadata = metadata_of(obj)
+        same_namespace(metadata, namespace)
         if metadata.get("resourceVersion"):
             raise status.bad_request("resourceVersion should not be set on objects to be created")
         base = "" if metadata.get("name") else str(metadata.get("generateName") or "")
         for attempt in range(GENERATE_ATTEMPTS if base else 1):
             if base:
-                metadata["name"] = base[:MAX_GENERATED] + "".join(secrets.choice(_LETTERS) for _ in range(5))
+                metadata["name"] = generated(base)
             try:
                 return await self._create(type, namespace, deepcopy(obj) if base else obj, write, guard)
             except ApiError as error:
                 if not base or error.reason != "AlreadyExists":
                     raise
                 if attempt + 1 == GENERATE_ATTEMPTS:
-                    raise _no_unique_name(type, metadata["name"]) from None
+                    raise no_unique_name(type, metadata["name"]) from None
         raise AssertionError
 
     async def update(
@@ -243,7 +238,7 @@ class Objects:
         name = str(metadata.get("name") or "")
         if namespace:
             metadata["namespace"] = namespace
-        self._admit(type, namespace, name)
+        admit(self.store, type, namespace, name)
         strategy(type).prepare_create(obj)
         if type.plural == "certificatesigningrequests":
             obj.setdefault("spec", {}).update(username=write.user, groups=[*write.groups])
@@ -315,72 +310,3 @@ class Objects:
 
     def _others(self, type: ResourceType, name: str) -> Iterable[dict[str, Any]]:
         return [versions.read(type, entry.data) for entry in self.store.heads(type.storage) if entry.key.name != name]
-
-    def _admit(self, type: ResourceType, namespace: str, name: str) -> None:
-        """Nothing is made in a namespace that is not there, or on its way out; nor of a kind that is."""
-        definition = self.store.get(Key(DEFINITIONS, "", type.storage)) if type.custom else None
-        if definition is not None and b'"deletionTimestamp"' in definition.data and _marked(definition.data):
-            why = "create not allowed while custom resource definition is terminating"
-            raise status.forbidden(type.group_resource, name, why)
-        if not namespace:
-            return
-        entry = self.store.get(Key(NAMESPACES, "", namespace))
-        if entry is None:
-            raise status.not_found(status.GroupResource("", NAMESPACES), namespace)
-        if b'"Terminating"' in entry.data and _is_terminating(entry.data):
-            why = f"unable to create new content in namespace {namespace} because it is being terminated"
-            error = status.forbidden(type.group_resource, name, why)
-            cause = Cause("metadata.namespace", "NamespaceTerminating", f"namespace {namespace} is being terminated")
-            error.details["causes"] = [{"reason": cause.reason, "message": cause.message, "field": cause.field}]
-            raise error
-
-
-def _marked(obj: bytes) -> bool:
-    return bool(msgspec.json.decode(obj)["metadata"].get("deletionTimestamp"))
-
-
-def _is_terminating(namespace: bytes) -> bool:
-    obj = msgspec.json.decode(namespace)
-    return bool(obj.get("status", {}).get("phase") == "Terminating")
-
-
-def _metadata(obj: dict[str, Any]) -> dict[str, Any]:
-    metadata = obj.setdefault("metadata", {})
-    if not isinstance(metadata, dict):
-        raise status.bad_request("metadata has to be an object")
-    for field in ("name", "generateName", "namespace", "resourceVersion", "uid"):
-        if not isinstance(metadata.get(field, ""), str | None):
-            raise status.bad_request(f"metadata.{field} has to be a string")
-    return metadata
-
-
-def _same_namespace(metadata: dict[str, Any], namespace: str) -> None:
-    said = metadata.get("namespace") or namespace
-    if not namespace:
-        metadata.pop("namespace", None)
-    elif said != namespace:
-        text = "the namespace of the provided object does not match the namespace sent on the request"
-        raise status.bad_request(text)
-
-
-def same_name(obj: dict[str, Any], namespace: str, name: str) -> None:
-    """An object is the one that the path names; what it leaves out is taken from there. Raises ApiError 400."""
-    metadata = _metadata(obj)
-    said = metadata.setdefault("name", name) or name
-    metadata["name"] = said
-    if said != name:
-        text = f"the name of the object ({said}) does not match the name on the URL ({name})"
-        raise status.bad_request(text)
-    if namespace and (metadata.get("namespace") or namespace) != namespace:
-        text = f"the namespace of the object ({metadata['namespace']}) does not match"
-        raise status.bad_request(f"{text} the namespace on the request ({namespace})")
-    if namespace:
-        metadata["namespace"] = namespace
-    else:
-        metadata.pop("namespace", None)
-
-
-def _no_unique_name(type: ResourceType, name: str) -> ApiError:
-    error = status.already_exists(type.group_resource, name)
-    text = f"{error.message}, the server was not able to generate a unique name for the object"
-    return ApiError(409, "AlreadyExists", text, {**error.details, "retryAfterSeconds": 1})

@@ -13,7 +13,8 @@ from sync.api import deletion, forms, lists, options, patch, protobuf, reviews, 
 from sync.api.access import User
 from sync.api.codec import decode
 from sync.api.forms import Form
-from sync.api.objects import BINDING, Objects, Written, same_name
+from sync.api.naming import same_name
+from sync.api.objects import BINDING, Objects, Written
 from sync.api.options import Write
 from sync.api.paths import Target
 from sync.api.registry import ResourceType
