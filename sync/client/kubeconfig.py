@@ -1,4 +1,4 @@
-"""How to reach an API and as whom: a kubeconfig file, or what a pod is given.
+"""How to reach an API and as whom: a kubeconfig file.
 
 Of a kubeconfig the current context is used: the cluster's `server`, `certificate-authority(-data)` and
 `tls-server-name`; the user's client certificate and key, in files or inline, or its bearer token, in a file or
@@ -13,7 +13,6 @@ from __future__ import annotations
 import base64
 import binascii
 import ipaddress
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, TypeVar
@@ -21,8 +20,6 @@ from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Meta, Struct, field
-
-SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
 _REFUSED_OF_USER = {
     "exec": "programs for credentials are not run: a client certificate, or 'tokenFile'",
@@ -159,23 +156,6 @@ def of_master(master: str) -> Access:
     if problem:
         raise KubeconfigError(f"kubeAPIConfig.master: {problem}; such as https://api.example:6443")
     return Access(server=server)
-
-
-def in_cluster(environ: Mapping[str, str] = os.environ, folder: Path = SERVICE_ACCOUNT) -> Access:
-    """What Kubernetes gives each pod. Raises KubeconfigError."""
-    host, port = environ.get("KUBERNETES_SERVICE_HOST", ""), environ.get("KUBERNETES_SERVICE_PORT", "443")
-    if not host:
-        raise KubeconfigError("KUBERNETES_SERVICE_HOST is not set: this is no pod of a cluster; give a kubeconfig")
-    try:
-        ca = (folder / "ca.crt").read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else "not text"
-        raise KubeconfigError(f"{folder / 'ca.crt'}: {why}: the pod needs a service account's token") from None
-    return Access(
-        server=f"https://{f'[{host}]' if ':' in host else host}:{port}",
-        ca=ca,
-        token_file=str(folder / "token"),
-    )
 
 
 class _Reader:

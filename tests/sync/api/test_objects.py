@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.sync.api.apis import Api
+from tests.sync.api.test_deletion import until
 
 CORE = "/api/v1/namespaces"
 CONFIGMAP = {"apiVersion": "v1", "kind": "ConfigMap"}
@@ -225,6 +226,22 @@ def test_a_list_in_pages_is_one_snapshot(api: Api) -> None:
         names += [item["metadata"]["name"] for item in page["items"]]
         token = page["metadata"].get("continue")
     assert [name for name in names if name.startswith("m")] == ["m0", "m1", "m2", "m3", "m4"]
+
+
+def test_what_a_page_says_of_the_rest(api: Api) -> None:
+    """How many there are is not known where selectors choose; a list from any revision is given whole."""
+    path = maps(api)
+    for index in range(5):
+        api.create(path, {"metadata": {"name": f"m{index}", "labels": {"half": str(index % 2)}}})
+    chosen = api.get(f"{path}?limit=2&labelSelector=half%3D0").object
+    assert [item["metadata"]["name"] for item in chosen["items"]] == ["m0", "m2"]
+    assert "remainingItemCount" not in chosen["metadata"]
+    last = api.get(f"{path}?limit=2&labelSelector=half%3D0&continue={chosen['metadata']['continue']}").object
+    assert [item["metadata"]["name"] for item in last["items"]] == ["m4"]
+    assert not last["metadata"].get("continue")
+    until(lambda: len(api.get(f"{path}?resourceVersion=0").object["items"]) >= 5)
+    whole = api.get(f"{path}?limit=2&resourceVersion=0").object
+    assert (len(whole["items"]), "continue" in whole["metadata"]) == (len(api.get(path).object["items"]), False)
 
 
 def test_a_list_as_of_a_revision(api: Api) -> None:

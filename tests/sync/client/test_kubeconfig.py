@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from sync.client.kubeconfig import Access, KubeconfigError, in_cluster, load, of_master
+from sync.client.kubeconfig import Access, KubeconfigError, load, of_master
 
 FILE = """apiVersion: v1
 kind: Config
@@ -125,14 +125,3 @@ def test_a_url_alone() -> None:
     assert of_master("api.example:6443").server == "https://api.example:6443"
     with pytest.raises(KubeconfigError, match=r"kubeAPIConfig.master: .*10\.0\.0\.1' has no TLS"):
         of_master("http://10.0.0.1")
-
-
-def test_in_a_pod(tmp_path: Path) -> None:
-    environ = {"KUBERNETES_SERVICE_HOST": "fd96::1", "KUBERNETES_SERVICE_PORT": "443"}
-    with pytest.raises(KubeconfigError, match="this is no pod"):
-        in_cluster({}, tmp_path)
-    with pytest.raises(KubeconfigError, match="needs a service account"):
-        in_cluster(environ, tmp_path)
-    (tmp_path / "ca.crt").write_text("CA")
-    found, address = in_cluster(environ, tmp_path), "[fd96::1]"
-    assert (found.server, found.ca, found.token_file) == (f"https://{address}:443", "CA", str(tmp_path / "token"))
