@@ -44,10 +44,17 @@ def running_inside(folder: Path) -> Iterator[Inside]:
                 yield Inside(api, server, loop)
         finally:
             _do(loop, server.stop())
+            _do(loop, _rest())
     finally:
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
         loop.close()
+
+
+async def _rest() -> None:
+    """Let what was cancelled come to its end."""
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _do(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, T]) -> T:

@@ -187,3 +187,21 @@ def test_lines_are_kept_by_size() -> None:
         line = lines.line("MODIFIED", maps, entry, Form(), False, revision)
         assert lines.line("MODIFIED", maps, entry, Form(), False, revision) is line
     assert 1_000_000 < lines._lines.size <= watch.CACHED
+
+
+def test_a_body_that_is_too_large(inside: Inside, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Told before it is sent where its length is said, else as soon as it is too long."""
+    monkeypatch.setattr(server, "STOP_WITHIN", 0.2)  # it waits for the rest of the body of what it refused
+    with contextlib.closing(inside.api.connect()) as said:
+        said.putrequest("POST", MAPS)
+        said.putheader("Content-Length", str(server.MAX_REQUEST + 1))
+        said.endheaders()
+        assert said.getresponse().status == 413
+    with contextlib.closing(inside.api.connect()) as chunked:
+        chunked.putrequest("POST", MAPS)
+        chunked.putheader("Transfer-Encoding", "chunked")
+        chunked.endheaders()
+        with contextlib.suppress(OSError):  # it need not take all of it
+            for _ in range(4):
+                chunked.send(b"100000\r\n" + b"x" * (1 << 20) + b"\r\n")
+        assert chunked.getresponse().status == 413
