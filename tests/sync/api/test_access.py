@@ -170,11 +170,6 @@ def test_a_node_reports_on_itself_and_its_pods(embedded: Api, node: Node) -> Non
         {"metadata": {"generateName": "e-"}, "involvedObject": {"kind": "Node", "name": "a2"}, "reason": "R"},
     )
     assert made.code == 403
-    own = {"involvedObject": {"kind": "Pod", "name": "mine", "namespace": namespace}}
-    assert node("POST", events, {"metadata": {"name": "e"}, **own, "reason": "R", "type": "Normal"}).code == 201
-    assert node("PATCH", f"{events}/e", {"count": 2}, "merge-patch+json").code == 200
-    assert node("PATCH", f"{events}/e", {"involvedObject": {"name": "other"}}, "merge-patch+json").code == 403
-    assert embedded.get(f"{events}/e").object["involvedObject"]["name"] == "mine"
 
 
 def test_an_event_of_the_newer_group_is_about_what_that_group_says(embedded: Api, node: Node) -> None:
@@ -189,9 +184,41 @@ def test_an_event_of_the_newer_group_is_about_what_that_group_says(embedded: Api
         "type": "Normal",
     }
     own, other = {"kind": "Node", "name": "a1"}, {"kind": "Node", "name": "a2"}
-    assert node("POST", path, {**body, "regarding": own}).code == 201
+    made = node("POST", path, {**body, "regarding": own})
+    assert made.code == 201
+    turned = node(
+        "PATCH", f"{path}/{made.object['metadata']['name']}", {"regarding": {"name": "a2"}}, "merge-patch+json"
+    )
+    assert turned.code in (403, 422)  # and of that group nothing said once may change
+    older = f"/api/v1/namespaces/default/events/{made.object['metadata']['name']}"
+    assert node("PATCH", older, {"involvedObject": {"name": "a2"}}, "merge-patch+json").code == 403
+    assert node("PATCH", older, {"message": "m"}, "merge-patch+json").code == 200
     assert node("POST", path, {**body, "regarding": other}).code == 403
     assert node("POST", path, {**body, "regarding": other, "involvedObject": own}).code == 403
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        {"labels": {"topology.kubernetes.io/zone": "other"}},
+        {"finalizers": ["example.com/stays"]},
+        {"ownerReferences": [{"apiVersion": "v1", "kind": "ConfigMap", "name": "a", "uid": "u"}]},
+    ],
+)
+def test_what_a_node_can_not_say_with_its_status(embedded: Api, node: Node, metadata: dict[str, Any]) -> None:
+    """Whose endpoints are near, and when objects go."""
+    before = embedded.get("/api/v1/nodes/a1").object
+    (field,) = metadata
+    reply = node("PATCH", "/api/v1/nodes/a1/status", {"metadata": metadata}, "merge-patch+json")
+    assert (reply.code, f"cannot change metadata.{field} through status" in reply.message) == (403, True)
+    assert embedded.get("/api/v1/nodes/a1").object == before
+
+
+@pytest.mark.parametrize("spec", [{"podCIDRs": ["10.244.9.0/24"]}, {"taints": [{"key": "a", "effect": "NoSchedule"}]}])
+def test_what_a_node_can_not_register_with(embedded: Api, spec: dict[str, Any]) -> None:
+    new = Node(embedded, "registers")
+    with contextlib.closing(new.connection):
+        assert new("POST", "/api/v1/nodes", {"metadata": {"name": "registers"}, "spec": spec}).code == 403
 
 
 def test_bearer_tokens(tmp_path: Path) -> None:
