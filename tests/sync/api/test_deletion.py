@@ -197,3 +197,33 @@ def test_of_a_kind_that_is_ending_nothing_is_made(api: Api) -> None:
     assert not api.embedded or len(refused) == 1
     until(lambda: api.patch(f"{path}/a", {"metadata": {"finalizers": None}}).code == 200)
     until(lambda: api.get(f"{definitions}/things.{group}").code == 404)
+
+
+def test_a_pod_that_ended_goes_at_once(api: Api) -> None:
+    path = f"{CORE}/{api.namespace()}/pods"
+    for phase in ("Succeeded", "Failed"):
+        api.create(path, pod("p", "n1"))
+        assert api.patch(f"{path}/p/status", {"status": {"phase": phase}}).code == 200
+        api.request("DELETE", f"{path}/p")
+        assert api.get(f"{path}/p").code == 404
+
+
+def test_an_owner_is_of_the_same_namespace(embedded: Api) -> None:
+    here, there = (f"{CORE}/{embedded.namespace()}/configmaps" for _ in range(2))
+    owner = embedded.create(there, {"metadata": {"name": "owner"}})
+    embedded.create(here, owned("a", owner))
+    until(lambda: embedded.get(f"{here}/a").code == 404)
+    assert embedded.get(f"{there}/owner").code == 200
+
+
+def test_in_the_foreground_an_owner_waits_for_those_that_block_alone(embedded: Api) -> None:
+    path = f"{CORE}/{embedded.namespace()}/configmaps"
+    owner = embedded.create(path, {"metadata": {"name": "owner"}})
+    stays = owned("stays", owner)
+    stays["metadata"]["finalizers"] = ["example.com/f"]
+    embedded.create(path, stays)
+    embedded.request("DELETE", f"{path}/owner", {"propagationPolicy": "Foreground"})
+    until(lambda: embedded.get(f"{path}/owner").code == 404)
+    until(lambda: "deletionTimestamp" in embedded.get(f"{path}/stays").object["metadata"])
+    embedded.patch(f"{path}/stays", {"metadata": {"finalizers": None}})
+    until(lambda: embedded.get(f"{path}/stays").code == 404)
