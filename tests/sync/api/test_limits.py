@@ -7,6 +7,7 @@ import contextlib
 import http.client
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -17,6 +18,7 @@ from sync.api.forms import Form
 from sync.api.options import Deletion, Write
 from sync.api.recent import Recent
 from sync.api.registry import Registry
+from sync.api.status import ApiError
 from sync.api.watch import Lines
 from sync.store import Entry, Key
 from tests.sync.api.inside import Inside, running_inside
@@ -142,6 +144,34 @@ def test_a_list_that_goes_on_after_compaction(inside: Inside) -> None:
     with api.watch(f"{MAPS}?watch=1&resourceVersion={since}") as events:
         event = next(events)
         assert (event["type"], event["object"]["code"]) == ("ERROR", 410)
+
+
+def test_two_services_at_a_time_never_get_the_same(inside: Inside) -> None:
+    """Address or node port: the one that comes second is told, though the first is not durable yet."""
+    objects = inside.server._objects
+    services = objects.registry.find("", "v1", "services")
+    assert services is not None
+
+    async def make(name: str, spec: dict[str, Any]) -> str:
+        body = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": name}, "spec": spec}
+        objects.checked(services, body, (), Write("t", []))
+        try:
+            await objects.create(services, "default", body, Write("t", []))
+        except ApiError as error:
+            return error.message
+        return ""
+
+    async def race(**spec: Any) -> list[str]:
+        ports = [{"port": 80, **spec.pop("port", {})}]
+        name = next(iter(spec.values())).lower().replace(".", "-")
+        return await asyncio.gather(*(make(f"s{name}{n}", {"ports": ports, **spec}) for n in range(3)))
+
+    for said, why in (
+        (inside.do(race(clusterIP="10.96.7.7")), "provided IP is already allocated"),
+        (inside.do(race(type="NodePort", port={"nodePort": 30777})), "provided port is already allocated"),
+    ):
+        assert said[0] == ""
+        assert all(why in each for each in said[1:])
 
 
 def test_a_namespace_that_is_deleted_while_something_is_made_in_it(inside: Inside) -> None:
