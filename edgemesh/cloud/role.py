@@ -122,6 +122,7 @@ class Cloud:
                 advertise=options.host,
             )
         )
+        server.revoke(here.revoked_serials())  # before anybody connects; then the controllers say what is new
         port = await _listening(server.start(), "--listen")
         self._server = server
         self._api_server = state.url(options.host, port)

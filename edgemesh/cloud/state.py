@@ -79,6 +79,11 @@ class State(Struct, frozen=True):
         """The list of the revoked, DER."""
         return self.folder / "revoked.crl"
 
+    def revoked_serials(self) -> frozenset[int]:
+        """Those on the list; none where there is no list yet."""
+        found = authority.read_crl(files.read(self.revoked) or b"", [self.authority.certificate])
+        return frozenset(found.revoked) if found else frozenset()
+
     def keep_server(self, wanted: Sequence[str], now: datetime) -> bool:
         """Make the servers' certificate where it is missing, old or for other names; whether it is new."""
         found = _certificate(self.certificate)
