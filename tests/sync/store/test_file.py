@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from sync.store import Store, StoreFault
+from sync.store.log import Log
 from tests.sync.store.stores import opened, pod, put, run
 
 
@@ -40,6 +41,19 @@ def test_nobody_else_reads_it(tmp_path: Path) -> None:
             assert modes(tmp_path)["db"] == 0o600
 
     run(test)
+
+
+def test_a_commit_waits_for_the_disk(tmp_path: Path) -> None:
+    """What `kill -9` can't show: that power may fail, too."""
+    log = Log(tmp_path / "db")
+    log.open()
+    try:
+        asked = {
+            name: log._database.execute(f"PRAGMA {name}").fetchone()[0] for name in ("journal_mode", "synchronous")
+        }
+    finally:
+        log.close()
+    assert asked == {"journal_mode": "wal", "synchronous": 2}  # FULL
 
 
 def test_a_second_process_is_refused_and_the_first_goes_on(tmp_path: Path) -> None:
