@@ -11,10 +11,14 @@ from aiohttp import web
 
 from edgemesh.join.endpoint import Answer
 from edgemesh.join.messages import MAX_BODY
+from sync.api import gate
+from sync.api.connections import Connections
 from tunnel.endpoint import Address
 
 WITHIN = 10.0
-"""Seconds that a request may take to come."""
+"""Seconds that a request's head, and then its body, may take to come."""
+IDLE = 5.0
+CAPS = gate.Caps(all=512, of_address=64)
 MAX_REQUESTS = 64
 """Answered at a time; more wait."""
 
@@ -27,7 +31,8 @@ class Joining:
     def __init__(self, handle: Handle) -> None:
         self._handle = handle
         self._slots = asyncio.Semaphore(MAX_REQUESTS)
-        self._runner: web.ServerRunner | None = None
+        self._connections: Connections | None = None
+        self._gate: gate.Gate | None = None
         self._tls: ssl.SSLContext | None = None
 
     async def start(self, listen: Address, certificate: Path, key: Path) -> int:
@@ -35,12 +40,11 @@ class Joining:
         self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self._tls.minimum_version = ssl.TLSVersion.TLSv1_2
         self._tls.load_cert_chain(certificate, key)
-        server = web.Server(self._answer, access_log=None, keepalive_timeout=5.0, lingering_time=1.0)
-        self._runner = web.ServerRunner(server)
-        await self._runner.setup()
-        site = web.TCPSite(self._runner, listen.host, listen.port, ssl_context=self._tls, shutdown_timeout=1.0)
-        await site.start()
-        port: int = self._runner.addresses[0][1]
+        listener = gate.listen(listen.host, listen.port)
+        self._connections = Connections(self._answer, head_within=WITHIN, idle=IDLE, lingering_time=1.0)
+        self._gate = gate.Gate(listener, self._connections, self._tls, CAPS)
+        self._gate.open()
+        port: int = listener.getsockname()[1]
         return port
 
     def reload(self, certificate: Path, key: Path) -> None:
@@ -50,8 +54,11 @@ class Joining:
 
     async def stop(self) -> None:
         """End it."""
-        if self._runner:
-            await self._runner.cleanup()
+        if self._gate and self._connections:
+            await self._gate.close()
+            self._connections.pre_shutdown()
+            await self._connections.shutdown(1.0)
+            self._connections.stop()
 
     async def _answer(self, request: web.BaseRequest) -> web.Response:
         try:

@@ -20,6 +20,7 @@ from edgemesh.authority import utc
 from edgemesh.cloud import state
 from edgemesh.cloud.options import Options, names
 from edgemesh.cloud.state import State, StateError
+from sync.api.gate import more_descriptors
 from sync.client import kubeconfig
 from sync.client.kubeconfig import KubeconfigError
 from sync.store import StoreFault
@@ -40,6 +41,7 @@ class CloudError(Exception):
 
 def run(options: Options) -> None:
     """Until SIGTERM or SIGINT. Raises CloudError."""
+    more_descriptors()
     try:
         asyncio.run(Cloud(options, state.load(options, utc(time.time()))).run())
     except (StateError, KubeconfigError, StoreFault, ssl.SSLError) as error:

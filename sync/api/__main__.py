@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 from sync.api.access import TokenFileError
+from sync.api.gate import more_descriptors
 from sync.api.server import Options, Server
 from sync.store import StoreFault
 
@@ -32,6 +33,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--advertise", default="", help="the address where nodes reach it")
     given = parser.parse_args(arguments)
     logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=logging.INFO)
+    more_descriptors()
     try:
         asyncio.run(_serve(Options(**vars(given))))
     except (OSError, ssl.SSLError, StoreFault, TokenFileError) as error:

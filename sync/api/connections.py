@@ -1,15 +1,14 @@
-"""Connections of the server: how many, how long one may be silent, and who is at their other end.
+"""Connections of the server: how long one may be silent, and who is at their other end.
 
-aiohttp reads the requests; what it does not do is here: a deadline for a request's head, a cap on connections, errors
-as Kubernetes' Status, and word of a client that went away.
+aiohttp reads the requests; what it does not do is here: a deadline for a request's head, errors as Kubernetes' Status,
+and word of a client that went away. How many there may be is the gate's.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 from aiohttp import web
@@ -17,9 +16,6 @@ from aiohttp import web
 from sync.api import status
 from sync.api.forms import JSON
 
-logger = logging.getLogger(__name__)
-
-MAX_CONNECTIONS = 5000
 HEAD_WITHIN = 32.0
 """Seconds from a connection's start to its first request."""
 IDLE = 120.0
@@ -36,6 +32,8 @@ class Connection(web.RequestHandler):
     requests = 0
     on_lost: Callable[[], None] | None = None
     """Called when the client goes away while it is answered."""
+    on_closed: Callable[[], None] | None = None
+    """Called when the connection is gone."""
 
     def handle_error(
         self,
@@ -51,14 +49,18 @@ class Connection(web.RequestHandler):
 
 
 class Connections(web.Server):
-    """The factory of connections, for `loop.create_server`."""
+    """The factory of connections, for a `Gate`. Seconds until the first request, and between two."""
 
-    def __init__(self, handler: Handler, **options: Any) -> None:
+    def __init__(
+        self, handler: Handler, *, head_within: float = HEAD_WITHIN, idle: float = IDLE, **options: Any
+    ) -> None:
         options = {"access_log": None, **options}
-        super().__init__(handler, **options)
+        super().__init__(self._attend, **options)
+        self._answer = handler
+        self._head_within = head_within
+        self._idle = idle
         self._options = options
         self._timer: asyncio.TimerHandle | None = None
-        self._full = False
 
     def __call__(self) -> Connection:
         connection = Connection(self, loop=self._loop, **self._options)
@@ -67,20 +69,15 @@ class Connections(web.Server):
 
     def connection_made(self, handler: web.RequestHandler, transport: asyncio.Transport) -> None:
         super().connection_made(handler, transport)
-        if len(self._connections) > MAX_CONNECTIONS:
-            if not self._full:
-                logger.warning("more than %d connections: further ones are closed", MAX_CONNECTIONS)
-            self._full = True
-            transport.abort()
-        else:
-            self._full = False
         if self._timer is None:
             self._timer = self._loop.call_later(SWEEP_EVERY, self._sweep)
 
     def connection_lost(self, handler: web.RequestHandler, exc: BaseException | None = None) -> None:
         super().connection_lost(handler, exc)
-        if isinstance(handler, Connection) and handler.on_lost is not None:
-            handler.on_lost()
+        assert isinstance(handler, Connection)
+        for told in (handler.on_lost, handler.on_closed):
+            if told is not None:
+                told()
 
     def cut(self, unwanted: Callable[[asyncio.Transport], bool]) -> None:
         """End connections at once."""
@@ -95,13 +92,22 @@ class Connections(web.Server):
             self._timer.cancel()
         self._timer = None
 
+    async def _attend(self, request: web.BaseRequest) -> web.StreamResponse:
+        connection = cast(Connection, request.protocol)
+        connection.silent_since = None
+        connection.requests += 1
+        try:
+            return await self._answer(request)
+        finally:
+            connection.silent_since = self._loop.time()
+
     def _sweep(self) -> None:
         """End what is silent for too long; no timer while there is no connection."""
         now = self._loop.time()
         for handler, transport in tuple(self._connections.items()):
             if not isinstance(handler, Connection) or handler.silent_since is None:
                 continue
-            if now - handler.silent_since > (IDLE if handler.requests else HEAD_WITHIN):
+            if now - handler.silent_since > (self._idle if handler.requests else self._head_within):
                 transport.abort()
         self._timer = self._loop.call_later(SWEEP_EVERY, self._sweep) if self._connections else None
 

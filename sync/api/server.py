@@ -10,7 +10,6 @@ import asyncio
 import asyncio.sslproto
 import contextlib
 import logging
-import socket
 import ssl
 from pathlib import Path
 from typing import Any, cast
@@ -18,7 +17,7 @@ from typing import Any, cast
 import msgspec
 from aiohttp import web
 
-from sync.api import bootstrap, discovery, forms, openapi, options, paths, rules, status, versions
+from sync.api import bootstrap, discovery, forms, gate, openapi, options, paths, rules, status, versions
 from sync.api.access import Authenticator, User
 from sync.api.allocation import Allocator
 from sync.api.connections import Connection, Connections, refusal
@@ -39,6 +38,7 @@ BODY_WITHIN = 60.0
 MAX_READS, MAX_WRITES = 400, 200
 """Requests at a time, as kube-apiserver's max-requests-inflight and max-mutating-requests-inflight."""
 MAX_WATCHES = 4000
+CAPS = gate.Caps(all=5000, of_address=500)
 COMPRESSED_FROM = 128 * 1024
 STOP_WITHIN = 5.0
 TLS_BUFFER = 32 * 1024
@@ -79,7 +79,7 @@ class Server:
         """Requests that are answered now: of those that read, of those that write."""
         self._tasks: list[asyncio.Task[None]] = []
         self._connections: Connections | None = None
-        self._listener: asyncio.Server | None = None
+        self._gate: gate.Gate | None = None
         self._tls: ssl.SSLContext | None = None
         self._stopping = False
 
@@ -87,7 +87,7 @@ class Server:
         """Serve; gives the port."""
         asyncio.sslproto.SSLProtocol.max_size = TLS_BUFFER
         self._tls = _tls(self.options)
-        listener = _listen(self.options.host, self.options.port)
+        listener = gate.listen(self.options.host, self.options.port)
         try:
             self.port = listener.getsockname()[1]
             await self.store.open()
@@ -95,9 +95,8 @@ class Server:
             self._connections = Connections(
                 self._handle, max_line_size=16384, max_field_size=32768, auto_decompress=False
             )
-            self._listener = await asyncio.get_running_loop().create_server(
-                self._connections, sock=listener, ssl=self._tls, ssl_handshake_timeout=10, backlog=1024
-            )
+            self._gate = gate.Gate(listener, self._connections, self._tls, CAPS)
+            self._gate.open()
         except BaseException:
             listener.close()
             await self._end()
@@ -108,8 +107,8 @@ class Server:
     async def stop(self) -> None:
         """Take no more, end watches, finish writes."""
         self._stopping = True
-        if self._listener is not None:
-            self._listener.close()
+        if self._gate is not None:
+            await self._gate.close()
         for stream in tuple(self._streams):
             stream.close()
         if self._connections is not None:
@@ -162,11 +161,8 @@ class Server:
             self.registry.set_crds([versions.read(type, entry.data) for entry in entries])
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        connection = cast(Connection, request.protocol)
-        connection.silent_since = None
-        connection.requests += 1
         try:
-            return await self._answer(request, connection)
+            return await self._answer(request, cast(Connection, request.protocol))
         except ApiError as error:
             return refusal(error)
         except StoreFault as error:
@@ -177,8 +173,6 @@ class Server:
         except Exception:
             logger.exception("%s %s", request.method, request.rel_url.raw_path)
             return refusal(status.internal("see the server's log"))
-        finally:
-            connection.silent_since = asyncio.get_running_loop().time()
 
     async def _answer(self, request: web.BaseRequest, connection: Connection) -> web.StreamResponse:
         if self._stopping:
@@ -358,20 +352,6 @@ def _tls(options: Options) -> ssl.SSLContext:
     context.load_verify_locations(options.client_ca)
     context.verify_mode = ssl.CERT_OPTIONAL
     return context
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if family == socket.AF_INET6 and host == "::":
-            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-        listener.bind((host, port))
-    except OSError:
-        listener.close()
-        raise
-    return listener
 
 
 def _said(task: asyncio.Task[None]) -> None:
