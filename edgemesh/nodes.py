@@ -76,6 +76,10 @@ async def revoke_token(api: Objects, id: str) -> None:
         raise CommandError(f"there is no token {id}: see 'edgemesh token list'")
 
 
+OF_THE_NODE = ("MeshNode", "Leases")
+"""What a node writes itself: a finalizer of its own there is no reason to keep the object."""
+
+
 class NodeLine(NamedTuple):
     """A node as `edgemesh node list` shows it; empty where it is not known. `ends` is its certificate's."""
 
@@ -153,7 +157,7 @@ async def delete_node(api: Objects, name: str) -> list[str]:
         ],
     }
     for what, all_of_it in paths.items():
-        if sum([await remove(api, path) for path in all_of_it]):
+        if sum([await remove(api, path, whatever=what in OF_THE_NODE) for path in all_of_it]):
             done.append(f"{what} deleted")
     if not revoked:
         raise CommandError(

@@ -63,10 +63,12 @@ async def find(api: Objects, path: str) -> Object | None:
         return None
 
 
-async def remove(api: Objects, path: str) -> bool:
-    """Delete an object; False if there was none."""
+async def remove(api: Objects, path: str, *, whatever: bool = False) -> bool:
+    """Delete an object; False if there was none. With `whatever` its finalizers, whosever they are, don't keep it."""
     try:
         await api.delete(path)
+        if whatever and await find(api, path):
+            await api.patch(path, {"metadata": {"finalizers": None}})
     except ApiStatus as error:
         if error.code != 404:
             raise

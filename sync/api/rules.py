@@ -19,6 +19,8 @@ from sync.store import Key, Store
 READ = ("get", "list", "watch")
 WRITE = ("create", "update", "patch")
 SYSTEM = "edgemesh-system"
+CONFIGS = ("edgemesh", "edgemesh-revoked")
+"""Config maps of `SYSTEM` that all nodes read."""
 LEASE_NAMESPACES = ("kube-node-lease", SYSTEM)
 HEALTH = ("/livez", "/readyz", "/healthz", "/version")
 """Paths that anybody may ask for."""
@@ -72,10 +74,18 @@ def _named(node: str, asked: Request, _store: Store) -> bool:
 
 
 def _registers(node: str, asked: Request, store: Store) -> bool:
-    """A node makes its own Node, but its ranges are not its to say."""
+    """A node makes its own Node, but its ranges are not its to say, nor when it may go."""
     spec = asked.obj.get("spec") if asked.obj is not None else None
     ranges = isinstance(spec, Mapping) and any(spec.get(field) for field in ("podCIDR", "podCIDRs", "taints"))
-    return _named(node, asked, store) and not ranges
+    metadata = _metadata(asked.obj or {})
+    return _named(node, asked, store) and not (ranges or metadata.get("finalizers") or metadata.get("ownerReferences"))
+
+
+def _follows(_node: str, asked: Request, _store: Store) -> bool:
+    """What the cluster tells its nodes; the cloud's records of them are none of that."""
+    if asked.verb == "get":
+        return asked.name in CONFIGS
+    return any(f"metadata.name={name}" in asked.fields.replace("==", "=").split(",") for name in CONFIGS)
 
 
 def _reads_pods(node: str, asked: Request, store: Store) -> bool:
@@ -124,11 +134,11 @@ RULES = (
     Rule(READ, "", "namespaces", ANY_NODE),
     Rule(READ, MESH, "meshnodes", ANY_NODE),
     Rule(READ, "networking.istio.io", "destinationrules", ANY_NODE),
-    Rule(READ, "", "configmaps", ANY_NODE, namespaces=(SYSTEM,)),
+    Rule(READ, "", "configmaps", f"{ANY_NODE}, those named {' and '.join(CONFIGS)},", _follows, (SYSTEM,)),
     Rule(READ, "", "pods", "the node that they are bound to (a list by fieldSelector spec.nodeName)", _reads_pods),
     Rule(("patch", "update"), "", "pods/status", "the node that it is bound to", _bound),
     Rule(("delete",), "", "pods", "the node that it is bound to", _bound),
-    Rule(("create",), "", "nodes", "the node itself, without ranges and taints", _registers),
+    Rule(("create",), "", "nodes", "the node itself, without ranges, taints, finalizers and owners", _registers),
     Rule(("patch", "update"), "", "nodes/status", "the node itself", _named),
     Rule(("get", *WRITE), "coordination.k8s.io", "leases", "the node itself", _named, LEASE_NAMESPACES),
     Rule(WRITE, MESH, "meshnodes", "the node itself", _named),

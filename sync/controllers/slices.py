@@ -4,9 +4,13 @@ Pure, a service at a time. A pod is an endpoint from when it has an address unti
 its Ready condition is true, `ready` while it serves and is not being deleted (or always, where the service publishes
 addresses that are not ready). Pods whose container ports give a service's named ports different numbers are in
 different slices, and no slice has more than `MAX_ENDPOINTS`.
+
+A pod's address is its node's word: one that no endpoint can have (loopback, link-local, multicast, unspecified), which
+an API refuses with all of the slice, is left out alone.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
+from ipaddress import ip_address
 from itertools import groupby
 from typing import Literal, NamedTuple
 
@@ -94,7 +98,7 @@ def endpoints(
     found = [
         (_family(pod), _ports(service, pod), pod.metadata.name, pod)
         for pod in pods
-        if selects(service, pod) and pod.status.pod_ip and pod.status.phase not in _ENDED
+        if selects(service, pod) and pod.status.phase not in _ENDED and _reachable(pod.status.pod_ip)
     ]
     found.sort(key=lambda endpoint: endpoint[:3])
     grouped: list[tuple[Shape, list[SliceEndpoint]]] = []
@@ -105,6 +109,13 @@ def endpoints(
         )
         grouped.append((shape, [_endpoint(service, pod, nodes) for *_, pod in group]))
     return grouped
+
+
+def _reachable(address: str) -> bool:
+    if not address:
+        return False
+    found = ip_address(address)
+    return not (found.is_loopback or found.is_link_local or found.is_multicast or found.is_unspecified)
 
 
 def _family(pod: Pod) -> int:

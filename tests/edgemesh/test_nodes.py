@@ -50,7 +50,7 @@ async def test_tokens(cloud: Cloud) -> None:
 
 async def fill(cloud: Cloud) -> None:
     """Two nodes, with all that there is of one."""
-    for name in ("a1", "b1"):
+    for name in ("a1", "b-1"):
         token = (await nodes.create_token(cloud.api, at(), node=name)).command.split()[4]
         await enter(cloud.endpoint, token, name)
         mesh = {"metadata": {"name": name}, "spec": {"publicKey": "K"}, "status": {"meshAddresses": ["10.222.0.7"]}}
@@ -73,8 +73,8 @@ async def test_delete_leaves_nothing_of_the_node_and_all_of_others(cloud: Cloud)
     ]
     gone = before - set(cloud.api.objects)
     assert len(gone) == 7
-    assert not any("b1" in path for path in gone)
-    assert [line.name for line in await nodes.list_nodes(cloud.api)] == ["b1"]
+    assert not any("b-1" in path for path in gone)
+    assert [line.name for line in await nodes.list_nodes(cloud.api)] == ["b-1"]
     with pytest.raises(CommandError, match="there is no node a1"):
         await nodes.delete_node(cloud.api, "a1")
 
@@ -92,7 +92,7 @@ def test_delete_without_the_cloud_says_so(cloud: Cloud, autojump_clock: MockCloc
             await nodes.delete_node(cloud.api, "a1")
 
     trio.run(main, clock=autojump_clock)
-    assert cloud.api.names("nodes") == ["b1"]
+    assert cloud.api.names("nodes") == ["b-1"]
     assert cloud.api.objects[record.path("a1")]["metadata"]["deletionTimestamp"]
 
 
@@ -105,7 +105,7 @@ async def test_list(cloud: Cloud) -> None:
     first, second = await nodes.list_nodes(cloud.api)
     assert first[:5] == ("a1", "NotReady", "harbour", "10.222.0.7", "K")
     assert first.ends == at(NOW + 365 * 86400)
-    assert second[:3] == ("b1", "", "")
+    assert second[:3] == ("b-1", "", "")
 
 
 @pytest.mark.skipif(bool(apiserver.missing()), reason=apiserver.missing() or "-")

@@ -100,6 +100,21 @@ def test_a_deleted_node_is_cut_off_within_five_seconds(cloud: Cloud, tmp_path: P
     assert "goes" not in cloud.edgemesh("node", "list")
 
 
+def test_a_deleted_node_leaves_nothing_behind_that_it_tied_down(cloud: Cloud, tmp_path: Path) -> None:
+    node = join(cloud, "clings", tmp_path / "clings")
+    cloud.wait(lambda: cloud.ask("list", MESH_NODES, kubeconfig_file=node), "its rights")
+    leases = "/apis/coordination.k8s.io/v1/namespaces/edgemesh-system/leases"
+    metadata = {"name": "clings", "finalizers": ["example.com/stays"]}
+    lease = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": metadata, "spec": {}}
+    mesh = {**mesh_node("clings"), "metadata": metadata}
+    for path, obj in ((f"{MESH_NODES}/clings", mesh), (f"{leases}/clings", lease)):
+        cloud.ask("patch", path, obj, APPLY_PATCH, APPLY, kubeconfig_file=node)
+    cloud.edgemesh("node", "delete", "clings")
+    for path in (f"{MESH_NODES}/clings", f"{leases}/clings"):
+        with pytest.raises(ApiStatus, match="not found"):
+            cloud.ask("get", path)
+
+
 def test_pods_become_endpoints_of_their_service(tmp_path: Path) -> None:
     with embedded(tmp_path) as cloud:
         metadata = {"name": "web", "namespace": "default"}

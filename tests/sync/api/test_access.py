@@ -85,7 +85,11 @@ def test_a_user_without_a_rule_may_nothing_and_is_told_who_may(embedded: Api) ->
         ("/apis/discovery.k8s.io/v1/endpointslices", 200),
         ("/api/v1/nodes", 200),
         ("/api/v1/namespaces", 200),
-        ("/api/v1/namespaces/edgemesh-system/configmaps", 200),
+        ("/api/v1/namespaces/edgemesh-system/configmaps?fieldSelector=metadata.name%3Dedgemesh-revoked", 200),
+        ("/api/v1/namespaces/edgemesh-system/configmaps/edgemesh", 404),
+        ("/api/v1/namespaces/edgemesh-system/configmaps/edgemesh-node-a2", 403),
+        ("/api/v1/namespaces/edgemesh-system/configmaps?fieldSelector=metadata.name!%3Dedgemesh", 403),
+        ("/api/v1/namespaces/edgemesh-system/configmaps", 403),
         ("/api/v1/pods?fieldSelector=spec.nodeName%3Da1", 200),
         ("/api/v1/pods?fieldSelector=spec.nodeName%3Da1,status.phase%3DRunning", 200),
         ("/api/v1/pods?fieldSelector=spec.nodeName%3Da2", 403),
@@ -129,6 +133,8 @@ def test_a_node_can_not_say_its_ranges_or_labels(node: Node) -> None:
     new = Node(node.api, "fresh")
     with contextlib.closing(new.connection):
         assert new("POST", "/api/v1/nodes", {"metadata": {"name": "fresh"}, **spec}).code == 403
+        stays = {"name": "fresh", "finalizers": ["example.com/stays"]}
+        assert new("POST", "/api/v1/nodes", {"metadata": stays}).code == 403
         assert new("POST", "/api/v1/nodes", {"metadata": {"name": "fresh"}}).code == 201
 
 
@@ -164,6 +170,11 @@ def test_a_node_reports_on_itself_and_its_pods(embedded: Api, node: Node) -> Non
         return node("POST", events, body).code
 
     assert [event("Pod", "mine"), event("Pod", "other"), event("Service", "mine")] == [201, 403, 403]
+    about = {"kind": "Pod", "name": "mine", "namespace": namespace}
+    assert node("POST", events, {"metadata": {"name": "e"}, "involvedObject": about, "reason": "R"}).code == 201
+    assert node("PATCH", f"{events}/e", {"message": "m"}, "merge-patch+json").code == 200
+    turned = {"involvedObject": {"name": "other"}}
+    assert node("PATCH", f"{events}/e", turned, "merge-patch+json").code == 403
     made = node(
         "POST",
         "/api/v1/namespaces/default/events",

@@ -207,3 +207,10 @@ def test_against_a_naive_model(found: list[Pod], publish: bool, random: Any) -> 
     shuffled = list(found)
     random.shuffle(shuffled)
     assert slices(service(publishNotReadyAddresses=publish), shuffled, NODES) == made
+
+
+def test_an_address_that_no_endpoint_can_have_keeps_no_other_pod_out() -> None:
+    lies = ("127.0.0.1", "169.254.96.16", "224.0.0.1", "0.0.0.0", "::1", "fe80::1", "ff02::1", "::")
+    pods = [pod(f"liar-{number}", ip) for number, ip in enumerate(lies)] + [pod("good", "10.244.1.9")]
+    (found,) = slices(service(), pods, {})
+    assert [each.addresses for each in found.endpoints] == [("10.244.1.9",)]
