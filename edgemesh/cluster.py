@@ -20,7 +20,7 @@ from edgemesh.proof import Verifier
 from edgemesh.publish import Publisher
 from edgemesh.renewal import Renewal
 from edgemesh.vetting import FOLLOWED as REVOKED
-from edgemesh.vetting import Vetting
+from edgemesh.vetting import LOOK_AGAIN, Vetting
 from sync.client import kubeconfig, objects
 from sync.client.connection import Api
 from sync.client.kubeconfig import Access, KubeconfigError
@@ -113,6 +113,7 @@ class Cluster:
                 nursery.start_soon(found.run)
                 if self._renewal:
                     nursery.start_soon(self._renewal.run)
+                nursery.start_soon(_look_again, vetting, take)
                 first = True
                 async for changes in found:
                     if publisher:
@@ -155,6 +156,13 @@ class Cluster:
                     log.error("%s", error)
                 self._trouble = str(error)
             await trio.sleep(RETRY)
+
+
+async def _look_again(vetting: Vetting, take: Callable[[Changes], None]) -> None:
+    """Certificates end, and clocks are set, while nothing else changes."""
+    while True:
+        await trio.sleep(LOOK_AGAIN + 1)
+        take(vetting.take(Changes([], []), time.time()))
 
 
 def location(api: tuple[str, str], state_dir: str) -> Location:

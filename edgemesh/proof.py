@@ -137,6 +137,10 @@ class Verifier:
         if found.reason:
             return found.reason
         if found.certificate in self._revoked:
+            if self.seen.get(name) == found.serial:
+                # all that the name had is revoked with it: whoever has the name next begins anew, whatever the clock
+                # said that this serial is from
+                del self.seen[name]
             return "its certificate is revoked: the node was deleted; it may join anew"
         if now > found.ends + self._grace:
             return f"its certificate ended on {_day(found.ends)}: the node has to join anew"

@@ -5,7 +5,9 @@ the one that was accepted before stays, as long as its own proof holds; a revoke
 revoked is signed by the CA too: an older one, or none, in place of what was seen changes nothing. Everything else
 passes as it is.
 
-What a snapshot holds was vetted when it came, so a start does not wait for it.
+What a snapshot holds was vetted when it came, so a start does not wait for it. Whether a certificate has ended is the
+clock's word, so what is refused is looked at again too: a clock that was wrong must not cost a site its peers. Where
+this node's own copy of the CA can't be read nothing new is accepted, and nothing that was is dropped.
 """
 
 from __future__ import annotations
@@ -39,6 +41,7 @@ class Vetting:
         self._crl = ""
         self._untaken = ""  # a list of before, not read yet: that costs an import
         self._looked = 0.0
+        self._waiting: dict[str, MeshNode] = {}  # what is refused at present
         self.refused: dict[str, str] = {}
         """Nodes whose MeshNode is refused, and why."""
         self.trouble = ""
@@ -71,11 +74,10 @@ class Vetting:
             if isinstance(resource, ConfigMap) and resource.key == REVOKED and self._revoke(resource.data.get("crl")):
                 passed.changed.append(resource)
                 news = True
-        if news or now - self._looked > LOOK_AGAIN:
+        if news or abs(now - self._looked) > LOOK_AGAIN:
             self._looked = now
-            for name, node in list(self._accepted.items()):
-                if reason := self._check(node, now):
-                    self._drop(name, reason, passed)
+            coming = {key.name for key in (*(each.key for each in changes.changed), *changes.gone)}
+            self._look_again(coming, passed, now)
         for resource in changes.changed:
             if isinstance(resource, MeshNode):
                 self._meet(resource, passed, now)
@@ -83,36 +85,53 @@ class Vetting:
                 passed.changed.append(resource)
         for key in changes.gone:
             if key.kind == "MeshNode":
-                self._accepted.pop(key.name, None)
-                self.refused.pop(key.name, None)
+                for known in (self._accepted, self._waiting, self.refused):
+                    known.pop(key.name, None)
                 self._verifier.forget(key.name)
             if key != REVOKED:
                 passed.gone.append(key)
         return passed
 
+    def _look_again(self, coming: set[str], passed: Changes, now: float) -> None:
+        """Of those that are refused only what has not just come, or gone."""
+        for name, node in list(self._accepted.items()):
+            if reason := self._ended(node, now):
+                self._drop(name, reason, passed)
+        for name, node in list(self._waiting.items()):
+            if name not in self._accepted and name not in coming:
+                self._meet(node, passed, now)
+
     def _meet(self, node: MeshNode, passed: Changes, now: float) -> None:
         name = node.metadata.name
-        reason = self._check(node, now)
+        try:
+            reason = self._verifier.check(node, now)
+        except ProofError as error:  # this node's own CA certificate
+            reason = str(error)
         if not reason:
             if self.refused.pop(name, ""):
                 log.info("MeshNode %s: accepted, its proof holds now", name)
+            self._waiting.pop(name, None)
             self._accepted[name] = node
             passed.changed.append(node)
             return
+        self._waiting[name] = node
         self._refuse(name, reason)
         before = self._accepted.get(name)
-        if before is not None and (ended := self._check(before, now)):
+        if before is not None and (ended := self._ended(before, now)):
             self._drop(name, ended, passed)
 
-    def _check(self, node: MeshNode, now: float) -> str:
+    def _ended(self, node: MeshNode, now: float) -> str:
+        """Why what was accepted is to go; empty if it stays."""
         try:
             return self._verifier.check(node, now)
-        except ProofError as error:  # this node's own CA certificate
-            return str(error)
+        except ProofError:
+            return ""
 
     def _drop(self, name: str, reason: str, passed: Changes) -> None:
         self._refuse(name, reason)
-        passed.gone.append(self._accepted.pop(name).key)
+        node = self._accepted.pop(name)
+        self._waiting.setdefault(name, node)
+        passed.gone.append(node.key)
 
     def _refuse(self, name: str, reason: str) -> None:
         if self.refused.get(name) != reason:

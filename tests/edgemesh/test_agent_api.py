@@ -137,7 +137,7 @@ def test_from_the_api_to_the_node_and_on_without_it(
             agent._decide(agent._snapshot.everything())
             assert told.backends["shop/orders:http"] == ["10.244.2.6"]
             assert set(agent._snapshot.mesh_nodes) == {"a"}
-            assert set(agent._serials) == {"a", "b"}
+            assert set(agent._serials) == {"a"}  # all that b had is revoked
             assert config.api is not None
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(agent._follow_api, config.api)

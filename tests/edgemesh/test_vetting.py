@@ -148,6 +148,42 @@ def test_what_ends_is_found_without_a_change(cluster: Cluster) -> None:
     assert "ended" in it.refused["a"]
 
 
+def test_a_clock_that_was_wrong_costs_no_peer_once_it_is_right(cluster: Cluster) -> None:
+    a = cluster.node("a", 1, cluster.join("a"))
+    it = vetting(cluster, a)
+    ahead = SECONDS + 3 * 365 * 86400
+    assert take(it, now=ahead).gone == [a.key]
+    assert take(it, now=SECONDS).changed == [a]  # set back; nothing came from the API
+    assert it.problems == []
+    assert take(it, now=ahead).gone == [a.key]
+    assert take(it, gone=(a.key,)) == Changes([], [a.key])  # the API's word counts for what it says is gone
+    assert take(it, now=SECONDS + LOOK_AGAIN + 1) == Changes([], [])
+
+
+def test_a_torn_ca_costs_no_peer(cluster: Cluster) -> None:
+    a, b = (cluster.node(name, number, cluster.join(name)) for name, number in (("a", 1), ("b", 2)))
+    it = Vetting(Verifier(b"torn"), [a])
+    assert take(it, b) == Changes([], [])
+    assert "pki/ca.crt" in it.refused["b"]
+    assert take(it, a) == Changes([], [])
+    assert take(it, now=SECONDS + LOOK_AGAIN + 1) == Changes([], [])
+
+
+def test_a_name_that_is_given_again_begins_with_any_serial(cluster: Cluster) -> None:
+    """The node before it had a clock that was years ahead."""
+    old = cluster.node("a", 1, cluster.join("a"), 2**64 - 1)
+    it = vetting(cluster, old, seen={"a": 2**64 - 1})
+    crl = cluster.revoked("a", number=7)
+    assert take(it, crl).gone == [old.key]
+    new = cluster.node("a", 2, cluster.join("a"), 5)
+    assert take(it, new).changed == [new]
+    assert take(it, old) == Changes([], [])
+    assert "revoked" in it.refused["a"]
+    again = vetting(cluster, crl, new, seen=it.serials)
+    assert take(again, old) == Changes([], [])
+    assert again.serials == {"a": 5}
+
+
 def test_one_that_goes_is_forgotten(cluster: Cluster) -> None:
     it = vetting(cluster)
     take(it, objects.mesh_node("b", 2))
