@@ -65,6 +65,7 @@ def join(wish: Wish, say: Say = print) -> None:
     enabled = _enable(wish, changed, say)
     if not (joined or changed or enabled):
         say(f"this machine is the node {wish.name} already: nothing to do")
+        say(f"if it was deleted from the cluster: remove {wish.places.pki}, and run this again with a new token")
     elif not enabled:
         start = ", ".join(f"edgemesh {unit.split('-')[1].split('.')[0]}" for unit in units.names(wish.relay))
         say(f"next: start these, each as a process of its own: {start}")

@@ -81,6 +81,7 @@ def test_twice_changes_nothing_and_asks_nobody(world: World) -> None:
     before = world.tree()
     said = world.join(url="https://127.0.0.1:1", token="")
     assert said[0] == "this machine is the node a1 already: nothing to do"
+    assert said[1].startswith(f"if it was deleted from the cluster: remove {world.places.pki}, ")
     assert world.tree() == before
 
 
