@@ -2,7 +2,8 @@
 
 `holderIdentity` is the node's name with a random part of this start. Whoever renews finds the Lease as it left it;
 if it doesn't, another agent has the same identity: a machine whose disk was copied. One that was there before the
-first renewal is an earlier start's.
+first renewal is an earlier start's. `leaseTransitions` counts how often it was taken back from another, so that the
+cloud sees it too where two write at nearly the same moments.
 
 Source: coordination.k8s.io/v1 Lease; RFC 3339 times with microseconds (MicroTime).
 """
@@ -22,6 +23,8 @@ MEMORY = 300.0
 """Seconds that a change of hands is remembered."""
 CLONES = 2
 """Changes of hands within `MEMORY` that mean two machines."""
+MOST_TRANSITIONS = 2**31 - 1
+"""The field has 32 bits."""
 
 
 class Lease:
@@ -33,6 +36,7 @@ class Lease:
         self.revision = ""
         """resourceVersion that the next renewal builds on; empty before the first."""
         self._held = False
+        self._transitions = 0  # to be written with the next renewal; 0 where nobody is known to have had it
         self._taken: list[float] = []
         self._other = ""
 
@@ -41,6 +45,8 @@ class Lease:
         spec = {"holderIdentity": self.holder, "leaseDurationSeconds": DURATION, "renewTime": _micro_time(now)}
         if not self._held:
             spec["acquireTime"] = spec["renewTime"]
+            if self._transitions:
+                spec["leaseTransitions"] = self._transitions
         return {"metadata": {"resourceVersion": self.revision} if self.revision else {}, "spec": spec}
 
     def first(self, now: float) -> dict[str, Any]:
@@ -62,6 +68,7 @@ class Lease:
         self.revision = _revision(lease)
         spec = lease.get("spec")
         holder = spec.get("holderIdentity") if isinstance(spec, dict) else None
+        self._transitions = min(transitions(lease) + 1, MOST_TRANSITIONS)
         if isinstance(holder, str) and holder != self.holder and self._held:
             self._taken.append(now)
             self._other = holder[:100]
@@ -77,6 +84,13 @@ class Lease:
             f"two machines have this node's identity: the other is {self._other}, this one {self.holder}; "
             "on one of them: stop the agent, remove its state directory, and join under another name"
         )
+
+
+def transitions(lease: dict[str, Any]) -> int:
+    """How often a Lease changed hands, as far as it says."""
+    spec = lease.get("spec")
+    count = spec.get("leaseTransitions") if isinstance(spec, dict) else None
+    return count if isinstance(count, int) and count > 0 else 0
 
 
 def _revision(lease: dict[str, Any]) -> str:

@@ -15,6 +15,7 @@ from edgemesh.cloud import rights, setup
 from edgemesh.cloud.state import State
 from edgemesh.join import objects, record
 from edgemesh.join.revocation import revoke
+from edgemesh.lease import transitions
 from edgemesh.names import SYSTEM_NAMESPACE
 from sync.client.connection import Api, ApiStatus, ApiUnreachable, resource_path
 
@@ -31,34 +32,53 @@ log = logging.getLogger("edgemesh.cloud")
 
 
 class Clone(NamedTuple):
-    """Two holders of one lease."""
+    """Two holders of one lease, as far as both were seen."""
 
     node: str
     holders: tuple[str, str]
+
+
+class _Seen(NamedTuple):
+    """What a lease said last; `other` is who had it before, empty while it was never another."""
+
+    holder: str
+    transitions: int
+    other: str = ""
 
 
 class Holders:
     """Who holds each node's lease, as far as it is seen; no I/O, times in seconds."""
 
     def __init__(self) -> None:
-        self._last: dict[str, str] = {}
+        self._last: dict[str, _Seen] = {}
         self._changes: dict[str, list[tuple[float, str]]] = {}
+        self._taken: dict[str, list[float]] = {}
 
-    def see(self, node: str, holder: str, now: float) -> Clone | None:
-        """Take in what a lease says; a clone once it has changed hands back and forth."""
-        before, self._last[node] = self._last.get(node, holder), holder
-        if before == holder:
+    def see(self, node: str, holder: str, now: float, transitions: int = 0) -> Clone | None:
+        """Take in what a lease says; a clone once it has changed hands back and forth.
+
+        Hands that change between two looks, and back, are counted by the agents: `transitions`.
+        """
+        before = self._last.get(node, _Seen(holder, transitions))
+        other = before.other if before.holder == holder else before.holder
+        self._last[node] = _Seen(holder, transitions, other)
+        taken = [when for when in self._taken.get(node, ()) if now - when < MEMORY]
+        taken += [now] * (transitions > before.transitions)
+        self._taken[node] = taken
+        if len(taken) >= CHANGES:
+            return Clone(node, (other or "one not seen yet", holder))
+        if before.holder == holder:
             return None
         changes = [each for each in self._changes.get(node, ()) if now - each[0] < MEMORY] + [(now, holder)]
         self._changes[node] = changes
         came_back = sum(1 for _, whose in changes if whose == holder)
-        return Clone(node, (before, holder)) if len(changes) >= CHANGES and came_back > 1 else None
+        return Clone(node, (before.holder, holder)) if len(changes) >= CHANGES and came_back > 1 else None
 
     def forget(self, kept: set[str]) -> None:
         """Drop nodes without a lease."""
         for node in self._last.keys() - kept:
-            del self._last[node]
-            self._changes.pop(node, None)
+            for known in (self._last, self._changes, self._taken):
+                known.pop(node, None)
 
 
 class Housekeeping:
@@ -116,7 +136,7 @@ class Housekeeping:
             name = lease["metadata"]["name"]
             names.add(name)
             holder = (lease.get("spec") or {}).get("holderIdentity") or ""
-            found = self._holders.see(name, holder, time.time())
+            found = self._holders.see(name, holder, time.time(), transitions(lease))
             if found and name not in self._told:
                 self._told.add(name)
                 text = f"two machines have the identity of {name}: {' and '.join(found.holders)}"

@@ -3,7 +3,9 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgemesh.cloud.housekeeping import MEMORY, Holders
+from edgemesh.cloud.housekeeping import MEMORY, Clone, Holders
+from edgemesh.lease import PERIOD, Lease, transitions
+from tests.edgemesh.test_lease import Store
 
 
 def test_an_agent_that_starts_again_is_one_machine() -> None:
@@ -37,3 +39,27 @@ def test_a_clone_is_told_only_of_a_holder_that_came_back(seen: list[tuple[str, s
             assert found.holders[1] == holder
             assert history[node].count(holder) > 1
             assert len(set(history[node])) > 1
+
+
+def test_two_that_write_at_the_same_moments_are_seen_by_the_count() -> None:
+    """The cloud looks between, and always finds the second of them."""
+    store, one, two, holders = Store(), Lease("a", "one"), Lease("a", "two"), Holders()
+    found = None
+    for number in range(5):
+        now = number * PERIOD
+        store.renew(one, now)
+        store.renew(two, now + 0.01)
+        spec = store.lease["spec"]
+        assert spec["holderIdentity"] == two.holder
+        found = found or holders.see("a", two.holder, now + 5, transitions(store.lease))
+    assert found == Clone("a", ("one not seen yet", two.holder))
+
+
+def test_restarts_do_not_count() -> None:
+    store, holders = Store(), Holders()
+    for start in range(8):
+        lease = Lease("a", str(start))
+        for number in range(2):
+            now = (start * 2 + number) * PERIOD
+            store.renew(lease, now)
+            assert holders.see("a", lease.holder, now, transitions(store.lease)) is None
