@@ -2,8 +2,8 @@
 
 `node.key` is the private key in base64, as `wg genkey` writes it (so `wg pubkey < node.key` works); `node.port` is
 the UDP port, chosen at random, since one fixed port for several nodes behind one NAT makes that NAT hard to cross.
-Both are mode 0600, and appear whole or not at all. A file that can't be read is never overwritten: the key is what
-the other nodes know this one by.
+Both are mode 0600, and appear whole or not at all; the TLS key of a node that joined is held to that mode too. A file
+that can't be read is never overwritten: the key is what the other nodes know this one by.
 """
 
 import base64
@@ -50,6 +50,8 @@ def load(state_dir: str) -> Identity:
         os.makedirs(state_dir, mode=0o700, exist_ok=True)
         private = _key(os.path.join(state_dir, "node.key"))
         port = _port(os.path.join(state_dir, "node.port"))
+        with contextlib.suppress(FileNotFoundError), open(os.path.join(state_dir, "pki", "node.key"), "rb") as file:
+            _close(file.fileno(), file.name)
     except OSError as error:
         where = error.filename or state_dir
         do = "run as root" if isinstance(error, PermissionError) else "it must be a directory that can be written"
@@ -89,10 +91,7 @@ def _kept(path: str, make: Callable[[], bytes]) -> bytes:
     """A small secret file's content, made if the file isn't there. Of several that make it at once the first wins."""
     while True:
         with contextlib.suppress(FileNotFoundError), open(path, "rb") as file:
-            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
-            if mode & 0o077:
-                log.warning("%s could be read by others (mode %o): its mode is now 600", path, mode)
-                os.fchmod(file.fileno(), 0o600)
+            _close(file.fileno(), path)
             return file.read(1024)
         draft = f"{path}.{os.getpid()}.{secrets.token_hex(4)}"
         fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
@@ -105,6 +104,14 @@ def _kept(path: str, make: Callable[[], bytes]) -> bytes:
                 os.link(draft, path)
         finally:
             os.unlink(draft)
+
+
+def _close(fd: int, path: str) -> None:
+    """Take away what others may do with a secret file, and say it."""
+    mode = stat.S_IMODE(os.fstat(fd).st_mode)
+    if mode & 0o077:
+        log.warning("%s could be read by others (mode %o): its mode is now 600", path, mode)
+        os.fchmod(fd, 0o600)
 
 
 def lan_addresses(config: Config) -> list[str]:

@@ -77,9 +77,10 @@ class Renewal:
                 self.problem, failures = "", 0
             except (RenewalError, OSError) as error:
                 failures += 1
-                if str(error) != self.problem:
-                    log.warning("the certificate is not renewed: %s", error)
-                self.problem, wait = str(error), retry(failures)
+                why = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) else str(error)
+                if why != self.problem:
+                    log.warning("the certificate is not renewed: %s", why)
+                self.problem, wait = why, retry(failures)
             await trio.sleep(min(wait, LOOK_AGAIN))
 
     async def _when(self) -> float:
@@ -108,7 +109,7 @@ def _request(pki: Path, name: str, now: float) -> tuple[str, str, RenewRequest]:
     from cryptography.hazmat.primitives import hashes
     from cryptography.hazmat.primitives.asymmetric import ec
 
-    from edgemesh.join import csr
+    from edgemesh.join import csr, trust
 
     try:
         key = csr.read_key((pki / "node.key").read_bytes())
@@ -116,6 +117,10 @@ def _request(pki: Path, name: str, now: float) -> tuple[str, str, RenewRequest]:
         ca, certificate = (pki / "ca.crt").read_text(), (pki / "node.crt").read_text()
     except (csr.CsrError, msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise RenewalError(f"{pki} is damaged ({error}): restore it, or join anew") from None
+    if not trust.is_join_url(cluster.join):
+        raise RenewalError(
+            f"{pki / 'cluster.json'}: {cluster.join!r} is no join URL, such as https://cloud.example:10002"
+        )
     text = csr.make(key, name)
     signature = key.sign(renewal(text, now), ec.ECDSA(hashes.SHA256()))
     return cluster.join, ca, RenewRequest(certificate, text, now, base64.b64encode(signature).decode())
@@ -144,6 +149,6 @@ def _keep(pki: Path, name: str, answer: RenewAnswer, ca: str) -> None:
 
     try:
         trust.check_certificate(answer.certificate, name, csr.read_key((pki / "node.key").read_bytes()), ca)
-    except trust.JoinError as error:
+    except (trust.JoinError, csr.CsrError) as error:
         raise RenewalError(f"the cloud's answer is not taken: {error}") from None
     files.replace(pki / "node.crt", answer.certificate.encode(), 0o644)

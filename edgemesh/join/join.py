@@ -13,7 +13,6 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import msgspec
 import trio
@@ -92,8 +91,7 @@ def _membership(wish: Wish, say: Say) -> tuple[Cluster, str, bool]:
 def _ask(wish: Wish, say: Say) -> tuple[Cluster, str]:
     """Get a certificate from the cloud, and keep it."""
     places = wish.places
-    parts = urlsplit(wish.url)
-    if parts.scheme != "https" or not parts.hostname:
+    if not trust.is_join_url(wish.url):
         raise JoinError(
             f"{wish.url!r} is no join URL: 'edgemesh token create' prints it, such as https://cloud.example:10002"
         )

@@ -29,6 +29,15 @@ class JoinError(Exception):
     """The machine could not join; the message says what failed, and what to do next."""
 
 
+def is_join_url(url: str) -> bool:
+    """Whether it can be asked at all: HTTPS, a host, and a port that is one."""
+    try:
+        parts = urlsplit(url)
+        return parts.scheme == "https" and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
+
+
 def fetch(url: str) -> AuthorityAnswer:
     """Ask an unknown cloud for its certificate. Raises JoinError."""
     parts = urlsplit(url)

@@ -74,6 +74,17 @@ def test_readable_key_is_closed(tmp_path: Path, caplog: pytest.LogCaptureFixture
     assert stat.S_IMODE((tmp_path / "node.key").stat().st_mode) == 0o600
 
 
+def test_readable_tls_key_is_closed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    key = tmp_path / "pki" / "node.key"
+    key.parent.mkdir()
+    key.write_text("of the node's certificate")
+    key.chmod(0o640)
+    with caplog.at_level(logging.WARNING):
+        load(str(tmp_path))
+    assert f"{key} could be read by others (mode 640)" in caplog.text
+    assert stat.S_IMODE(key.stat().st_mode) == 0o600
+
+
 def test_of_two_that_start_at_once_one_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     other = load(str(tmp_path / "other"))
     link = os.link

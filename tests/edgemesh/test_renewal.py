@@ -120,8 +120,13 @@ def test_problems_are_said(tmp_path: Path, cloud: Cloud, places: Places) -> None
         del cloud.api.objects[record.path("a1")]
         assert "it was deleted: the node has to join anew" in run(places, 10, "refuses").problem
     assert "Connection refused" in run(places, 10, "refused").problem
+    for url in ("https://h:port", "https://h:99999", "https://[::1", "http://127.0.0.1:1", ""):
+        (places.pki / "cluster.json").write_text(f'{{"apiServer": "https://h", "join": "{url}"}}')
+        assert f"cluster.json: '{url}' is no join URL" in run(places, 10, "URL").problem
     (places.pki / "cluster.json").write_text("{")
     assert "is damaged" in run(places, 10, "damaged").problem
+    (places.pki / "cluster.json").unlink()
+    assert run(places, 10, "cluster.json").problem.endswith("cluster.json: No such file or directory")
     places.certificate.write_text("")
     assert "is no certificate: restore it, or join anew" in run(places, 10, "restore").problem
 

@@ -83,6 +83,11 @@ def test_a_node_writes_nobody_elses(cloud: Cloud, tmp_path: Path) -> None:
     assert refused(cloud, "patch", f"{MESH_NODES}/other", mesh_node("other"), APPLY_PATCH, APPLY, as_node=node)
     status = {"status": {"meshAddresses": ["10.222.0.1"]}}
     assert refused(cloud, "patch", f"{MESH_NODES}/honest/status", status, as_node=node)
+    claim = {"spec": {"listenPort": 20001}, "status": {"meshAddresses": ["10.222.0.1"], "podRanges": ["10.244.0.0/16"]}}
+    said = cloud.ask("patch", f"{MESH_NODES}/honest", claim, kubeconfig_file=node)
+    assert said["spec"]["listenPort"] == 20001
+    assert said.get("status", {}).get("meshAddresses") != ["10.222.0.1"]
+    assert said.get("status", {}).get("podRanges") != ["10.244.0.0/16"]
     assert refused(cloud, "patch", "/api/v1/nodes/honest", {"spec": {"podCIDR": "10.244.0.0/24"}}, as_node=node)
     assert refused(cloud, "list", "/api/v1/secrets", as_node=node)
     lease = "/apis/coordination.k8s.io/v1/namespaces/edgemesh-system/leases"

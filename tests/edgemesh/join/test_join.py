@@ -188,6 +188,7 @@ def test_refusals_say_what_to_do(world: World, tmp_path: Path) -> None:
     assert "no such token" in refused(world, token=f"zzzzzz{token[6:]}")
     assert "not a whole token" in refused(world, token="")
     assert "is no join URL" in refused(world, url=world.url.replace("https", "http"))
+    assert "is no join URL" in refused(world, url="https://127.0.0.1:port")
     assert "can't be reached: Connection refused" in refused(world, url="https://127.0.0.1:1")
     assert "can't be a node's name" in refused(world, name="a_1")
     assert "the token is for the node a2" in refused(world, token=world.cloud.token("a2"))
