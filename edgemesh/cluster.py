@@ -125,7 +125,13 @@ class Cluster:
 
     def state(self) -> SourceState:
         """How the API stands."""
-        return self._objects.state() if self._objects else SourceState(False, self._began, self._trouble)
+        if not self._objects:
+            return SourceState(False, self._began, self._trouble)
+        state = self._objects.state()
+        if state.reachable and self._publisher and self._publisher.unanswered:
+            since, reason = self._publisher.unanswered
+            return state._replace(reachable=False, since=since, reason=reason)
+        return state
 
     @property
     def serials(self) -> Mapping[str, int]:

@@ -67,6 +67,8 @@ class Publisher:
         self._written: MeshNodeSpec | None = None  # what the API has taken and not shown yet
         self._troubles: dict[str, str] = {}
         self._told_clones = ""
+        self.unanswered: tuple[float, str] | None = None
+        """Since when (Unix seconds) the API answers nothing, and why: sooner known than by a watch that is silent."""
 
     @property
     def problems(self) -> list[str]:
@@ -93,13 +95,19 @@ class Publisher:
             await trio.sleep(retry if any(self._troubles.values()) else PERIOD)
 
     async def _attempt(self, what: str, write: Callable[[], Any]) -> None:
-        why = ""
+        why, began, unanswered = "", time.time(), False
         try:
             why = await write()
-        except (ApiStatus, ApiUnreachable, LinkError, proof.ProofError) as error:
+        except ApiUnreachable as error:
+            why, unanswered = str(error), True
+        except (ApiStatus, LinkError, proof.ProofError) as error:
             why = str(error)
         except OSError as error:
             why = f"{error.filename}: {error.strerror}"
+        if unanswered:
+            self.unanswered = self.unanswered or (began, why)
+        elif write == self._renew:  # which asks each time
+            self.unanswered = None
         if why and why != self._troubles.get(what):
             log.warning("%s can't be written: %s", what, why)
         elif self._troubles.get(what) and not why:

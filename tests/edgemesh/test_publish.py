@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,13 @@ import pytest
 import trio
 import trio.testing
 
-from edgemesh import lease, proof, publish
+from edgemesh import cluster, lease, proof, publish
 from edgemesh.config import Config, RelayNode
 from edgemesh.identity import Identity
 from edgemesh.publish import Publisher
 from sync.client.connection import Api, ApiStatus
 from sync.client.kubeconfig import load
+from sync.client.objects import SourceState
 from sync.client.wire import Decoder
 from sync.resources.kinds import MeshNode
 from tests.edgemesh import objects
@@ -23,7 +25,7 @@ from tests.edgemesh.crds import make_crds
 from tests.edgemesh.running import eventually
 from tests.edgemesh.test_vetting import Cluster
 from tests.sync.client.apis import api as api  # a fixture
-from tests.sync.client.serving import response, saying, serving, status
+from tests.sync.client.serving import Asked, response, saying, serving, status
 from tunnel.endpoint import Address
 
 MESH_NODES = "/apis/edgemesh.kubeedge.io/v1alpha1/meshnodes"
@@ -138,3 +140,43 @@ async def test_without_a_certificate_nothing_is_published(config: Config) -> Non
         await eventually(lambda: server.asked)
         assert all("/leases/" in asked.path for asked in server.asked)
         nursery.cancel_scope.cancel()
+
+
+class Followed:
+    """Objects as of an API whose watches are up."""
+
+    def state(self) -> SourceState:
+        return SourceState(True, 1.0, "")
+
+
+async def hanging(_stream: trio.abc.Stream, _asked: Asked) -> None:
+    await trio.sleep_forever()
+
+
+@trio.testing.trio_test
+async def test_an_api_that_hangs_is_noticed_by_what_is_written(
+    config: Config, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Its watches are up and silent, as a good one's are."""
+    monkeypatch.setattr(publish, "RETRY", 0.01)
+    monkeypatch.setattr(publish, "PERIOD", 0.02)
+    good = saying(response({"metadata": {"resourceVersion": "1"}}))
+    async with serving(good) as server, Api(server.access, request_timeout=0.2) as connection:
+        it = publisher(connection, config, [])
+        followed = cluster.Cluster(cluster.Location("", "", str(tmp_path)), [], {})
+        followed._publisher, followed._objects = it, Followed()  # type: ignore[assignment]
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(it.run)
+            await eventually(lambda: len(server.asked) > 3)
+            assert followed.state() == (True, 1.0, "", ())
+            began = time.time()
+            server.answer = hanging
+            await eventually(lambda: not followed.state().reachable)
+            since, reason = followed.state().since, followed.state().reason
+            assert began <= since + 0.1 <= time.time() + 0.1
+            assert reason.endswith("does not answer within 0.2 s")
+            await trio.sleep(0.3)
+            assert followed.state().since == since
+            server.answer = good
+            await eventually(lambda: followed.state().reachable)
+            nursery.cancel_scope.cancel()
