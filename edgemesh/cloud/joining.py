@@ -41,7 +41,9 @@ class Joining:
         self._tls.minimum_version = ssl.TLSVersion.TLSv1_2
         self._tls.load_cert_chain(certificate, key)
         listener = gate.listen(listen.host, listen.port)
-        self._connections = Connections(self._answer, head_within=WITHIN, idle=IDLE, lingering_time=1.0)
+        self._connections = Connections(
+            self._answer, head_within=WITHIN, idle=IDLE, lingering_time=1.0, auto_decompress=False
+        )
         self._gate = gate.Gate(listener, self._connections, self._tls, CAPS)
         self._gate.open()
         port: int = listener.getsockname()[1]

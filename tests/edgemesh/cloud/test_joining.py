@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+import zlib
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from tunnel.endpoint import Address
 
 def run(folder: Path, test: Callable[[int], Awaitable[None]]) -> None:
     async def handle(method: str, path: str, body: bytes, address: str) -> Answer:
-        return Answer(200, b"{}", {})
+        return Answer(200, b"%d" % len(body), {})
 
     async def main() -> None:
         made = authority.load_or_make(folder, at()).server(["127.0.0.1"], at())
@@ -71,3 +72,15 @@ def test_rubbish_is_answered_and_not_logged(tmp_path: Path, caplog: pytest.LogCa
 
     run(tmp_path, test)
     assert not caplog.records
+
+
+def test_a_body_that_is_packed_is_not_unpacked(tmp_path: Path) -> None:
+    packed = zlib.compress(bytes(10_000_000))
+    head = "POST /join HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Encoding: deflate\r\n"
+    head += f"Content-Length: {len(packed)}"
+
+    async def test(port: int) -> None:
+        answer = await said(port, head.encode() + b"\r\n\r\n" + packed)
+        assert answer.endswith(b"\r\n\r\n%d" % len(packed))
+
+    run(tmp_path, test)
