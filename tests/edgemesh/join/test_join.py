@@ -120,6 +120,7 @@ def test_a_node_that_relays_has_that_unit_too(world: World) -> None:
     assert f"\nReadWritePaths={world.places.state_dir}\n" in text
     assert world.join(relay=True) == [
         "this machine is the node a1 already: nothing to do",
+        f"if it was deleted from the cluster: remove {world.places.pki}, and run this again with a new token",
         "look with: edgemesh status",
     ]
 
