@@ -13,6 +13,7 @@ from sync.api import deletion, forms, lists, options, patch, protobuf, reviews, 
 from sync.api.access import User
 from sync.api.codec import decode
 from sync.api.forms import Form
+from sync.api.lines import Lines
 from sync.api.naming import same_name
 from sync.api.objects import BINDING, Objects, Written
 from sync.api.options import Write
@@ -20,7 +21,7 @@ from sync.api.paths import Target
 from sync.api.registry import ResourceType
 from sync.api.status import Cause
 from sync.api.strategy import strategy
-from sync.api.watch import Lines, Stream
+from sync.api.watch import Stream
 from sync.store import Key
 
 PATCH_NAMES = {patch.JSON: "json", patch.MERGE: "merge", patch.STRATEGIC: "strategic", patch.APPLY: "apply"}

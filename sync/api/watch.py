@@ -1,28 +1,28 @@
 """Watches: what happens from a revision on, a line of JSON an event.
 
 An event is encoded once, whoever watches, and its chunk of HTTP is the same bytes for all. What one commit made goes
-out in one write. A client that does not read has a bounded buffer here and a bounded queue in the store, then it is
-told 410 and cut off.
+out in one write, without a coroutine's being woken for it. A client that does not read has a bounded buffer here and
+a bounded queue in the store, then it is told 410 and cut off.
 """
 
 from __future__ import annotations
 
 import asyncio
 import random
-import time
-from collections.abc import Iterable, Iterator
+from collections import deque
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 from aiohttp import HttpVersion11, web
 
-from sync.api import forms, lists, status, tables, versions
-from sync.api.forms import METADATA, TABLE, Form
+from sync.api import forms, status
+from sync.api.forms import TABLE, Form
+from sync.api.lines import SLICE, Lines, frame
 from sync.api.options import ListOptions, revision
-from sync.api.recent import Recent
 from sync.api.registry import ResourceType
 from sync.api.status import ApiError
-from sync.store import Ahead, Closed, Entry, Event, Expired, Store, Watch
+from sync.store import Ahead, Closed, Entry, Expired, Store, Watch
 
 INITIAL_END = "k8s.io/initial-events-end"
 BOOKMARK_EVERY = 60.0
@@ -30,65 +30,16 @@ DEFAULT_TIMEOUT = 1800.0
 """Seconds, and at most as many more by chance, where a client names none."""
 BUFFER = 128 * 1024
 """Bytes that may wait in a client's connection before its watch waits too."""
-SLICE = 64 * 1024
 STALLED = 30.0
 """Seconds that a client may not read for."""
-CACHED = 8 << 20
-"""Bytes of events' lines that are kept for others who watch the same; of objects to be matched as many."""
-
-
-class Lines:
-    """Events as framed lines; the last ones are kept, since all who watch the same come for them at once."""
-
-    def __init__(self) -> None:
-        self._lines: Recent[bytes] = Recent(CACHED)
-        self._objects: Recent[dict[str, Any]] = Recent(CACHED)
-
-    def line(self, kind: str, type: ResourceType, entry: Entry, form: Form, headers: bool, at: int) -> bytes:
-        """`kind` of an event with an object; `at`: the revision that it says, another than the entry's if the object
-        left the watched set."""
-        key = (kind, entry.key, entry.revision, at, type.version, type.group, form, headers)
-        line = self._lines.get(key)
-        if line is None:
-            line = frame(kind, self._body(type, entry, form, headers, at))
-            self._lines.put(key, line, len(line))
-        return line
-
-    def first(self, type: ResourceType, entry: Entry, form: Form, headers: bool) -> bytes:
-        """A line for what is there when a watch begins; not kept."""
-        return frame("ADDED", self._body(type, entry, form, headers, entry.revision))
-
-    def object(self, type: ResourceType, entry: Entry) -> dict[str, Any]:
-        """An entry's object, to be read only."""
-        key = (entry.key, entry.revision, type.version, type.group)
-        obj = self._objects.get(key)
-        if obj is None:
-            obj = versions.read(type, entry.data)
-            self._objects.put(key, obj, len(entry.data))
-        return obj
-
-    def _body(self, type: ResourceType, entry: Entry, form: Form, headers: bool, at: int) -> bytes:
-        if not form.shape and at == entry.revision:
-            return versions.show(type, entry.data)
-        obj = self.object(type, entry)
-        if at != entry.revision:
-            obj = {**obj, "metadata": {**obj["metadata"], "resourceVersion": str(at)}}
-        if form.shape == METADATA:
-            obj = forms.partial(obj, form.version)
-        elif form.shape == TABLE:
-            obj = tables.table(type, [obj], form.version, form.include, now=time.time(), headers=headers)
-            obj["metadata"] = {"resourceVersion": str(at)}
-        return msgspec.json.encode(obj)
-
-
-def frame(kind: str, body: bytes) -> bytes:
-    """An event's line as a chunk (RFC 9112 7.1)."""
-    line = b'{"type":"%s","object":%s}\n' % (kind.encode(), body)
-    return b"%x\r\n%s\r\n" % (len(line), line)
 
 
 class Stream:
-    """One client's watch. `store` and `lines` are shared."""
+    """One client's watch. `store` and `lines` are shared.
+
+    Events are written where the store tells of them (`_told`). The coroutine begins, waits where the client is slow,
+    sends bookmarks and ends.
+    """
 
     def __init__(
         self, store: Store, lines: Lines, type: ResourceType, namespace: str, options: ListOptions, form: Form
@@ -96,15 +47,17 @@ class Stream:
         """Raises ApiError for what can't be watched."""
         self.type = type
         self._store = store
-        self._lines = lines
+        self._view = lines.view(type, options, form)
         self._namespace = namespace
         self._options = options
         self._form = form
-        self._match = lists.matcher(type, options)
         self._since = revision(options.resource_version)
         self._watch: Watch | None = None
-        self._headers = True
+        self._headers = form.shape == TABLE
+        """Whether the next table is to name its columns: once a watch."""
         self._closing = False
+        self._fault: Exception | None = None
+        self._woken = asyncio.Event()
 
     def close(self) -> None:
         """End it: the kind is gone, the client is, or the server stops."""
@@ -135,6 +88,7 @@ class Stream:
             pipe.write(frame("ERROR", msgspec.json.encode(error.status())))
         finally:
             if self._watch is not None:
+                self._watch.told = None
                 self._watch.close()
         return response
 
@@ -145,33 +99,57 @@ class Stream:
         except (Expired, Ahead):
             raise status.too_old(since, self._store.compacted) from None
         if initial is not None:
-            for entry in initial:
-                if self._match is None or self._match(self._lines.object(self.type, entry)):
-                    await pipe.send(self._lines.first(self.type, entry, self._form, self._shown()))
+            for line in self._view.first(initial, headers=self._headers):
+                self._headers = False
+                pipe.add(line)
+                if pipe.size >= SLICE:
+                    pipe.flush()
+                    await pipe.drained()
             if self._options.initial_events and self._options.bookmarks:
-                await pipe.send(self._bookmark(since, {INITIAL_END: "true"}))
-            await pipe.flush()
+                pipe.add(self._bookmark(since, {INITIAL_END: "true"}))
+        watch.told = lambda: self._told(watch, pipe)
         loop = asyncio.get_running_loop()
         asked = self._options.timeout
         end = loop.time() + (asked if asked else DEFAULT_TIMEOUT * (1 + random.random()))
         bookmark = self._next_bookmark(loop.time())
         while loop.time() < end:
+            self._woken.clear()
+            self._told(watch, pipe)
+            if isinstance(self._fault, Expired):
+                raise status.expired("too old resource version: the watch was too slow") from None
+            if self._fault is not None:
+                raise self._fault
+            if pipe.full:
+                await pipe.drained()
+                continue
             try:
                 async with asyncio.timeout_at(min(end, bookmark)):
-                    while True:
-                        for line in self._seen(await watch.next()):
-                            await pipe.send(line)
-                        await pipe.flush()
+                    await self._woken.wait()
             except TimeoutError:
                 if loop.time() >= bookmark:
                     bookmark = self._next_bookmark(loop.time())
-                    if self._options.bookmarks:
-                        await pipe.send(self._bookmark(watch.progress(), {}))
-                        await pipe.flush()
-            except Expired:
-                raise status.expired("too old resource version: the watch was too slow") from None
+                    if self._options.bookmarks and not pipe.full:
+                        pipe.write(self._bookmark(watch.progress(), {}))
 
-    def _begin(self) -> tuple[int, Iterable[Entry] | None]:
+    def _told(self, watch: Watch, pipe: _Pipe) -> None:
+        """Write what waits, as far as the client takes it; wake the coroutine if it does not, or if it is over."""
+        try:
+            while not pipe.full:
+                if pipe.size:
+                    pipe.flush()
+                    continue
+                batches = watch.take()
+                if not batches:
+                    return
+                for batch in batches:
+                    for lines in self._view.slices(batch, headers=self._headers):
+                        self._headers = False
+                        pipe.add(lines)
+        except Exception as error:  # the coroutine's, to be told or logged
+            self._fault = error
+        self._woken.set()
+
+    def _begin(self) -> tuple[int, Sequence[Entry] | None]:
         """After which revision to watch, and what to tell before."""
         options = self._options
         if options.initial_events and self._since > self._store.revision:
@@ -181,29 +159,6 @@ class Stream:
             page = self._store.list(self.type.storage, self._namespace)
             return page.revision, page.entries
         return self._since or self._store.revision, None
-
-    def _seen(self, events: list[Event]) -> Iterator[bytes]:
-        """Events as this client sees them: what begins or ceases to match was added or deleted for it."""
-        match, type = self._match, self.type
-        for event in events:
-            kind, entry = event.type, event.entry
-            if match is not None:
-                previous = event.previous
-                before = previous is not None and match(self._lines.object(type, previous))
-                now = kind != "DELETED" and match(self._lines.object(type, entry))
-                if not before and not now:
-                    continue
-                if previous is not None and not now and kind != "DELETED":
-                    entry = previous
-                kind = "MODIFIED" if before and now else "ADDED" if now else "DELETED"
-            yield self._lines.line(kind, type, entry, self._form, self._shown(), event.revision)
-
-    def _shown(self) -> bool:
-        """Whether a table names its columns: once a watch."""
-        if self._form.shape != TABLE:
-            return False
-        shown, self._headers = self._headers, False
-        return shown
 
     def _bookmark(self, at: int, annotations: dict[str, str]) -> bytes:
         metadata: dict[str, Any] = {"resourceVersion": str(at), "creationTimestamp": None}
@@ -226,39 +181,49 @@ class _Stalled(Exception):
 
 
 class _Pipe:
-    """The way to a client: writes are gathered, and wait while its buffer is full."""
+    """The way to a client. What is added is written by the slice, as long as little of it waits in the connection."""
 
     def __init__(self, request: web.BaseRequest, transport: asyncio.Transport) -> None:
+        self._protocol = request.protocol
         self._writer = request.writer
         self._transport = transport
-        self._waiting: list[bytes] = []
-        self._size = 0
+        self._waiting: deque[bytes] = deque()
+        self.size = 0
+        """Bytes that are added and not written."""
 
-    async def send(self, line: bytes) -> None:
-        """Add a line."""
-        self._waiting.append(line)
-        self._size += len(line)
-        if self._size >= SLICE:
-            await self.flush()
+    @property
+    def full(self) -> bool:
+        """Whether the client is to read first."""
+        return self._protocol.writing_paused
 
-    async def flush(self) -> None:
-        """Write what was added. Raises _Stalled, and Closed when the client is gone."""
-        if not self._waiting:
-            return
-        data = self._waiting[0] if len(self._waiting) == 1 else b"".join(self._waiting)
-        self._waiting.clear()
-        self._size = 0
-        self.write(data)
-        if self._transport.get_write_buffer_size() > BUFFER:
-            try:
-                async with asyncio.timeout(STALLED):
-                    await self._writer.drain()
-            except TimeoutError:
-                raise _Stalled from None
-            except ConnectionError:
-                raise Closed("the client is gone") from None
+    def add(self, lines: bytes) -> None:
+        """Take lines."""
+        self._waiting.append(lines)
+        self.size += len(lines)
+
+    def flush(self) -> None:
+        """Write a slice of what was added, or all if that is less. Raises Closed when the client is gone."""
+        waiting = self._waiting
+        parts = [waiting.popleft()]
+        size = len(parts[0])
+        while waiting and size < SLICE:
+            parts.append(waiting.popleft())
+            size += len(parts[-1])
+        self.size -= size
+        self.write(parts[0] if len(parts) == 1 else b"".join(parts))
+
+    async def drained(self) -> None:
+        """Wait until it is not full. Raises _Stalled, and Closed when the client is gone."""
+        try:
+            async with asyncio.timeout(STALLED):
+                await self._writer.drain()
+        except TimeoutError:
+            raise _Stalled from None
+        except ConnectionError:
+            raise Closed("the client is gone") from None
 
     def write(self, data: bytes) -> None:
+        """Write at once."""
         if self._transport.is_closing():
             raise Closed("the client is gone")
         self._transport.write(data)

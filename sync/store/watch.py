@@ -19,7 +19,11 @@ class Caps(NamedTuple):
 
 
 class Watch:
-    """Events of one resource, from a revision on, in order, without gap or repeat. For one reader."""
+    """Events of one resource, from a revision on, in order, without gap or repeat. For one reader.
+
+    A reader waits in `next`, or sets `told` and comes for what there is with `take`: where hundreds watch the same,
+    waking a coroutine each costs more than all the rest.
+    """
 
     def __init__(
         self, scope: Key, since: int, caps: Caps, revision: Callable[[], int], drop: Callable[["Watch"], None]
@@ -35,6 +39,8 @@ class Watch:
         self._bytes = 0
         self.ended: Exception | None = None
         """Why it is over."""
+        self.told: Callable[[], None] | None = None
+        """Called in a turn of the loop of its own when there is something to take, or it is over."""
         self._waiter: asyncio.Future[None] | None = None
 
     async def next(self) -> list[Event]:
@@ -49,11 +55,17 @@ class Watch:
                 await self._waiter
             finally:
                 self._waiter = None
-        events = [event for batch in self._queue for event in batch]
-        self._queue.clear()
-        self._events = self._bytes = 0
-        self.revision = self._newest()
-        return events
+        return [event for batch in self.take() for event in batch]
+
+    def take(self) -> list[Sequence[Event]]:
+        """What happened since, by batches that others are given too; empty: nothing. Raises as `next`."""
+        batches, self._queue = self._queue, []
+        if batches:
+            self._events = self._bytes = 0
+            self.revision = self._newest()
+        elif self.ended is not None:
+            raise self.ended
+        return batches
 
     def progress(self) -> int:
         """A revision that a bookmark may carry now: nothing up to it is still to be given."""
@@ -85,8 +97,11 @@ class Watch:
             self._wake()
 
     def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+        if self._waiter is not None:
+            if not self._waiter.done():
+                self._waiter.set_result(None)
+        elif self.told is not None:
+            asyncio.get_running_loop().call_soon(self.told)
 
 
 class Watches:

@@ -13,13 +13,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sync.api import connections, server, watch
+from sync.api import connections, server
 from sync.api.forms import Form
+from sync.api.lines import CACHED, Lines
 from sync.api.options import Deletion, Write
 from sync.api.recent import Recent
 from sync.api.registry import Registry
 from sync.api.status import ApiError
-from sync.api.watch import Lines
 from sync.store import Entry, Key
 from tests.sync.api.inside import Inside, running_inside
 from tests.sync.api.test_deletion import until
@@ -216,7 +216,7 @@ def test_lines_are_kept_by_size() -> None:
         entry = Entry(Key("configmaps", "n", "a"), revision, 1, data)
         line = lines.line("MODIFIED", maps, entry, Form(), False, revision)
         assert lines.line("MODIFIED", maps, entry, Form(), False, revision) is line
-    assert 1_000_000 < lines._lines.size <= watch.CACHED
+    assert 1_000_000 < lines._lines.size <= CACHED
 
 
 def test_a_body_that_is_too_large(inside: Inside, monkeypatch: pytest.MonkeyPatch) -> None:
