@@ -7,12 +7,11 @@ import ssl
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from aiohttp import web
-
 from edgemesh.join.endpoint import Answer
 from edgemesh.join.messages import MAX_BODY
 from sync.api import gate
 from sync.api.connections import Connections
+from sync.api.http import web
 from tunnel.endpoint import Address
 
 WITHIN = 10.0

@@ -7,12 +7,14 @@ controllers' modules, trio among them, are imported.
 from __future__ import annotations
 
 import asyncio
+import importlib
 import ipaddress
 import logging
 import signal
 import ssl
 import time
 from collections.abc import Awaitable
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -77,6 +79,8 @@ class Cloud:
 
     async def _control(self, first: bool, stopping: asyncio.Event) -> None:
         """Let nodes join, and keep what should be kept."""
+        with ThreadPoolExecutor(1) as importer:  # the API answers meanwhile
+            await self._loop.run_in_executor(importer, importlib.import_module, "edgemesh.cloud.controllers")
         from edgemesh.cloud.controllers import Controllers
         from edgemesh.cloud.joining import Joining
         from edgemesh.cloud.thread import TrioThread

@@ -11,10 +11,10 @@ from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
 import msgspec
-from aiohttp import web
 
 from sync.api import status
 from sync.api.forms import JSON
+from sync.api.http import web
 
 HEAD_WITHIN = 32.0
 """Seconds from a connection's start to its first request."""

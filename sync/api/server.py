@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import msgspec
-from aiohttp import web
 
 from sync.api import bootstrap, discovery, forms, gate, openapi, options, paths, rules, status, versions
 from sync.api.access import Authenticator, User
@@ -23,6 +22,7 @@ from sync.api.allocation import Allocator
 from sync.api.connections import Connection, Connections, refusal
 from sync.api.emptying import Emptying
 from sync.api.garbage import Garbage
+from sync.api.http import web
 from sync.api.objects import Landed, Objects
 from sync.api.registry import Registry
 from sync.api.requests import Answer, Asked, Requests

@@ -14,10 +14,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import msgspec
-from aiohttp import HttpVersion11, web
 
 from sync.api import forms, status
 from sync.api.forms import TABLE, Form
+from sync.api.http import HttpVersion11, web
 from sync.api.lines import SLICE, Lines, frame
 from sync.api.options import ListOptions, revision
 from sync.api.registry import ResourceType
