@@ -247,6 +247,6 @@ class Store:
         self._timer = None
         if self._commits is not None:
             self._compaction.aged(asyncio.get_running_loop().time(), self.revision)
-            if self._compaction.rows:
+            if self._compaction.rows or self._log.compacted != self.compacted:
                 self._commits.tidy(to_the_end=True)
             self._later()

@@ -227,6 +227,17 @@ def test_old_events_are_forgotten_by_an_idle_store_which_then_sleeps(tmp_path: P
     run(test)
 
 
+def test_the_file_says_so_too_when_what_is_forgotten_leaves_no_row(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with opened(tmp_path / "db", keep_seconds=0.05) as store:
+            await put(store, pod("a"))
+            await until(lambda: store._log.compacted == 2)
+            await put(store, pod("b"))
+            await until(lambda: store._log.compacted == 3)
+
+    run(test)
+
+
 def test_a_counter_survives_that_all_is_deleted_and_compacted(tmp_path: Path) -> None:
     async def test() -> None:
         async with opened(tmp_path / "db") as store:
