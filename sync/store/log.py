@@ -106,6 +106,7 @@ class Log:
             raise StoreFault(f"{self.path}: its file system has no write-ahead log for SQLite; use a local disk")
         database.execute("PRAGMA synchronous=FULL")
         database.execute("PRAGMA wal_autocheckpoint=0")
+        database.execute("PRAGMA cache_size=-256")  # KiB; writes are at the end, and all is read once
         database.execute(f"PRAGMA journal_size_limit={4 * CHECKPOINT_BYTES}")
         database.execute("BEGIN IMMEDIATE")
         if not ours:

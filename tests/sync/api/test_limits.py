@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sync.api import connections, server
+from sync.api import connections, server, watch
 from sync.api.forms import Form
 from sync.api.lines import CACHED, Lines
 from sync.api.options import Deletion, Write
