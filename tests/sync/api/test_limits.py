@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sync.api import connections, server, watch
+from sync.api import server, watch
 from sync.api.forms import Form
 from sync.api.lines import CACHED, Lines
 from sync.api.options import Deletion, Write
@@ -80,24 +80,6 @@ def test_more_watches_than_there_may_be(inside: Inside, monkeypatch: pytest.Monk
         reply = api.get(f"{MAPS}?watch=1")
         assert (reply.code, reply.reason) == (429, "TooManyRequests")
     until(lambda: api.get(f"{MAPS}?watch=1&timeoutSeconds=1").code == 200)
-
-
-def test_more_connections_than_there_may_be(inside: Inside, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Those that are there are served; there is room again when one ends."""
-    api = inside.api
-    with contextlib.closing(api.connect()) as first:
-        assert api.request("GET", "/readyz", connection=first).code == 200
-        monkeypatch.setattr(connections, "MAX_CONNECTIONS", 1)
-        with contextlib.closing(api.connect()) as second, pytest.raises((OSError, http.client.HTTPException)):
-            api.request("GET", "/readyz", connection=second)
-        assert api.request("GET", "/readyz", connection=first).code == 200
-
-    def served() -> bool:
-        with contextlib.closing(api.connect()) as third, contextlib.suppress(OSError, http.client.HTTPException):
-            return api.request("GET", "/readyz", connection=third).code == 200
-        return False
-
-    until(served)
 
 
 def test_revoked_certificates_are_cut_off(inside: Inside) -> None:
