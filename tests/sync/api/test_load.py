@@ -199,7 +199,9 @@ def head(method: str, path: str, length: int = 0) -> bytes:
 
 def test_slow_requests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A head that does not come ends the connection; a body that does not is told so."""
-    monkeypatch.setitem(connections.Connections.__init__.__kwdefaults__, "head_within", 0.5)
+    defaults = connections.Connections.__init__.__kwdefaults__
+    assert defaults is not None
+    monkeypatch.setitem(defaults, "head_within", 0.5)
     monkeypatch.setattr(connections, "SWEEP_EVERY", 0.1)
     monkeypatch.setattr(server, "BODY_WITHIN", 0.5)
     monkeypatch.setattr(server, "STOP_WITHIN", 0.2)  # it waits for the rest of the body of what it refused
