@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from typing import Any
 
 from sync.api import versions
 from sync.api.admission import DEFINITIONS, NAMESPACES
+from sync.api.chores import Chores
 from sync.api.deletion import CRD_CLEANUP
 from sync.api.garbage import without_finalizer
 from sync.api.objects import Landed, Objects
 from sync.api.options import Deletion, Write
 from sync.api.registry import ResourceType
 from sync.api.status import ApiError
-from sync.store import Closed, Key, StoreFault
+from sync.store import Key
 
 logger = logging.getLogger(__name__)
 
 MANAGER = "namespace-controller"
 FINALIZER = "kubernetes"
-RETRY = 1.0
 
 
 class Emptying:
@@ -28,11 +27,10 @@ class Emptying:
 
     def __init__(self, objects: Objects) -> None:
         self._objects = objects
-        self._due: dict[Key, None] = {}
+        self._chores = Chores(self._handle, self._refused)
         self._ending: set[Key] = set()
         self._kinds: dict[Key, str] = {}
         """Of a definition that is ending: the resource of its objects."""
-        self._wake = asyncio.Event()
 
     def load(self) -> None:
         """Take up what was not finished when the server stopped."""
@@ -56,26 +54,18 @@ class Emptying:
 
     async def run(self) -> None:
         """Until cancelled."""
-        while True:
-            await self._wake.wait()
-            self._wake.clear()
-            due, self._due = self._due, {}
-            for key in due:
-                try:
-                    await (self._namespace(key) if key.resource == NAMESPACES else self._definition(key))
-                except ApiError as error:
-                    if error.code != 404:
-                        logger.warning("%s %s is not empty yet: %s", key.resource, key.name, error)
-                        asyncio.get_running_loop().call_later(RETRY, self._look, key)
-                except Closed:
-                    return
-                except StoreFault:
-                    asyncio.get_running_loop().call_later(RETRY, self._look, key)
+        await self._chores.run()
+
+    async def _handle(self, key: Key) -> None:
+        await (self._namespace(key) if key.resource == NAMESPACES else self._definition(key))
+
+    @staticmethod
+    def _refused(key: Key, error: ApiError) -> None:
+        logger.warning("%s %s is not empty yet: %s", key.resource, key.name, error)
 
     def _look(self, key: Key) -> None:
         self._ending.add(key)
-        self._due[key] = None
-        self._wake.set()
+        self._chores.add(key)
 
     async def _namespace(self, key: Key) -> None:
         kinds = self._kinds_in_namespaces()

@@ -7,23 +7,22 @@ here can't be looked up, so an owner of such a kind counts as there.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from typing import Any
 
 import msgspec
 
+from sync.api.chores import Chores
 from sync.api.deletion import FOREGROUND, ORPHAN
 from sync.api.objects import Landed, Objects
 from sync.api.options import Deletion, Write
 from sync.api.registry import ResourceType
 from sync.api.status import ApiError
-from sync.store import Closed, Entry, Key, StoreFault
+from sync.store import Entry, Key
 
 logger = logging.getLogger(__name__)
 
 MANAGER = "garbage-collector"
-RETRY = 1.0
 
 
 class Owner(msgspec.Struct, rename="camel"):
@@ -58,8 +57,7 @@ class Garbage:
         self._dependents: dict[str, set[Key]] = {}
         """By the owner's uid."""
         self._types: dict[str, ResourceType] = {}
-        self._due: dict[Key, None] = {}
-        self._wake = asyncio.Event()
+        self._chores = Chores(self._handle, self._refused)
         self._decoder = msgspec.json.Decoder(_Object)
 
     def load(self) -> None:
@@ -82,27 +80,17 @@ class Garbage:
         for owner in self._owners.pop(write.key, ()):
             self._forget(owner, write.key)
             if key := self._keys.get(owner.uid):
-                self._look(key)  # it may wait for this one
+                self._chores.add(key)  # it may wait for this one
         for key in self._dependents.get(known.uid, ()):
-            self._look(key)
+            self._chores.add(key)
 
     async def run(self) -> None:
         """Until cancelled."""
-        while True:
-            await self._wake.wait()
-            self._wake.clear()
-            due, self._due = self._due, {}
-            for key in due:
-                try:
-                    await self._handle(key)
-                except ApiError as error:
-                    if error.code != 404:
-                        logger.warning("garbage collection of %s: %s; trying again", "/".join(key), error)
-                        asyncio.get_running_loop().call_later(RETRY, self._look, key)
-                except Closed:
-                    return
-                except StoreFault:
-                    asyncio.get_running_loop().call_later(RETRY, self._look, key)
+        await self._chores.run()
+
+    @staticmethod
+    def _refused(key: Key, error: ApiError) -> None:
+        logger.warning("garbage collection of %s: %s; trying again", "/".join(key), error)
 
     def _known(self, key: Key, metadata: _Metadata) -> None:
         self._keys[metadata.uid] = key
@@ -117,7 +105,7 @@ class Garbage:
             self._owners.pop(key, None)
         waiting = metadata.deletion_timestamp and {ORPHAN, FOREGROUND}.intersection(metadata.finalizers or ())
         if waiting or any(not self._there(key, owner) for owner in owners):
-            self._look(key)
+            self._chores.add(key)
 
     def _forget(self, owner: Owner, key: Key) -> None:
         dependents = self._dependents.get(owner.uid)
@@ -125,10 +113,6 @@ class Garbage:
             dependents.discard(key)
             if not dependents:
                 del self._dependents[owner.uid]
-
-    def _look(self, key: Key) -> None:
-        self._due[key] = None
-        self._wake.set()
 
     def _there(self, key: Key, owner: Owner) -> bool:
         found = self._keys.get(owner.uid)
@@ -185,7 +169,7 @@ class Garbage:
             if error.code not in (404, 409):
                 raise
             if error.code == 409:  # it was changed just now: the change is looked at
-                self._look(key)
+                self._chores.add(key)
 
     async def _disown(self, key: Key, owners: set[str]) -> None:
         """Take these owners out of a dependent."""
