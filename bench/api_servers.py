@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import socket
-import subprocess
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -37,25 +35,16 @@ def embedded(folder: Path) -> Iterator[Served]:
     """`edgemesh cloud`, new. Raises ServerError."""
     folder.mkdir(parents=True)
     admin, log = folder / "state" / "admin.kubeconfig", folder / "cloud.log"
-    ports = _free_ports(2)
+    ports = apiserver.free_ports(2)
     where = [f"--listen=127.0.0.1:{ports[0]}", f"--join-listen=127.0.0.1:{ports[1]}", "--advertise=127.0.0.1"]
+    command = program("cloud", f"--state-dir={folder / 'state'}", *where)
     began = time.monotonic()
-    with log.open("wb") as sink:
-        command = program("cloud", f"--state-dir={folder / 'state'}", *where)
-        process = subprocess.Popen(command, stdout=sink, stderr=sink, env={**os.environ, **ENVIRONMENT}, cwd=folder)
-    try:
+    with apiserver.process("cloud", command, folder, {**os.environ, **ENVIRONMENT}) as process:
         while not (admin.exists() and _is_ready(admin)):
             if process.poll() is not None or time.monotonic() - began > READY_WITHIN:
                 raise ServerError("the cloud is not ready:\n" + "\n".join(log.read_text().splitlines()[-5:]))
             time.sleep(LOOK)
         yield Served(admin, (process.pid,), time.monotonic() - began)
-    finally:
-        process.terminate()
-        try:
-            process.wait(10)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
 
 
 @contextlib.contextmanager
@@ -76,9 +65,3 @@ def _is_ready(kubeconfig: Path) -> bool:
         return False
     finally:
         api.close()
-
-
-def _free_ports(count: int) -> list[int]:
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
-        return [each.getsockname()[1] for each in sockets]

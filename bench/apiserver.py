@@ -13,7 +13,7 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -84,7 +84,7 @@ def prepare(folder: Path, *arguments: str, host: str = "127.0.0.1") -> Prepared:
     _write_pair(
         authority.issue_cert("admin", common_name="admin", organization_name="system:masters"), folder / "admin"
     )
-    (store, peers), api = _free_ports(2), _free_ports(1)[0]
+    (store, peers), api = free_ports(2), free_ports(1)[0]
     urls = [f"http://127.0.0.1:{store}", f"http://127.0.0.1:{peers}"]
     url = f"https://{host}:{api}"
     kubeconfig = write_kubeconfig(folder / "admin.kubeconfig", url, ca, certificate, key)
@@ -107,8 +107,8 @@ def running(folder: Path, *arguments: str) -> Iterator[ApiServer]:
     made = prepare(folder, *arguments)
     with contextlib.ExitStack() as stack:
         began = time.monotonic()
-        etcd = stack.enter_context(_process("etcd", made.etcd, folder))
-        server = stack.enter_context(_process("kube-apiserver", made.server, folder))
+        etcd = stack.enter_context(process("etcd", made.etcd, folder))
+        server = stack.enter_context(process("kube-apiserver", made.server, folder))
         context = ssl.create_default_context(cafile=str(made.ca))
         context.load_cert_chain(made.certificate, made.key)
         _wait(made.url, context, server, folder)
@@ -165,7 +165,8 @@ def _write_pair(issued: trustme.LeafCert, path: Path) -> None:
         blob.write_to_path(f"{path}.crt", append=index > 0)
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
+    """TCP ports of loopback that nobody has."""
     with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
         for each in sockets:
@@ -205,18 +206,21 @@ def _kube_apiserver(folder: Path, host: str, port: int, store: str, ca: Path) ->
 
 
 @contextlib.contextmanager
-def _process(name: str, command: Sequence[str], folder: Path) -> Iterator[subprocess.Popen[bytes]]:
+def process(
+    name: str, command: Sequence[str], folder: Path, env: Mapping[str, str] | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A process in `folder` that logs to NAME.log there, and is ended at the end, by force after 10 s."""
     with (folder / f"{name}.log").open("wb") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log, cwd=folder)
+        running = subprocess.Popen(command, stdout=log, stderr=log, cwd=folder, env=env)
     try:
-        yield process
+        yield running
     finally:
-        process.terminate()
+        running.terminate()
         try:
-            process.wait(10)
+            running.wait(10)
         except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+            running.kill()
+            running.wait()
 
 
 def _wait(url: str, context: ssl.SSLContext, server: subprocess.Popen[bytes], folder: Path) -> None:
