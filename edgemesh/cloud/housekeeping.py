@@ -147,7 +147,7 @@ class Housekeeping:
 
     async def _event(self, node: str, text: str) -> None:
         """For `kubectl describe node`."""
-        now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        now = token.spell(utc(time.time()))
         event: dict[str, Any] = {
             "apiVersion": "v1",
             "kind": "Event",

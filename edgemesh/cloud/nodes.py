@@ -14,9 +14,11 @@ from typing import Any
 import msgspec
 import trio
 
+from edgemesh.authority import utc
 from edgemesh.cloud.work import Work
 from edgemesh.names import SYSTEM_NAMESPACE
 from edgemesh.snapshot import Affected, Snapshot
+from edgemesh.token import spell
 from sync.client.connection import STRATEGIC_PATCH, Api, ApiStatus, ApiUnreachable, resource_path
 from sync.controllers.nodes import LOST, Readiness, mesh_addresses, ranges, readiness
 from sync.resources.kinds import Key, MeshNode, MeshNodeStatus
@@ -146,10 +148,10 @@ class Heartbeats:
             "status": found.status,
             "reason": found.reason,
             "message": found.message,
-            "lastHeartbeatTime": _time(now),
+            "lastHeartbeatTime": spell(utc(now)),
         }
         if before.get("status") != found.status:
-            condition["lastTransitionTime"] = _time(now)
+            condition["lastTransitionTime"] = spell(utc(now))
         if found.status != "True":
             await self._pods_not_ready(name, now)  # first: once the node is said to be lost nobody looks again
         path = resource_path("", "v1", "nodes", name=name, subresource="status")
@@ -167,7 +169,7 @@ class Heartbeats:
                 continue
             metadata = pod["metadata"]
             path = resource_path("", "v1", "pods", metadata["namespace"], metadata["name"], "status")
-            condition = {"type": "Ready", "status": "False", "lastTransitionTime": _time(now)}
+            condition = {"type": "Ready", "status": "False", "lastTransitionTime": spell(utc(now))}
             await self._api.patch(path, {"status": {"conditions": [condition]}}, STRATEGIC_PATCH)
 
 
@@ -181,7 +183,3 @@ def _seconds(text: object) -> float | None:
         return datetime.fromisoformat(str(text)).timestamp()
     except ValueError:
         return None
-
-
-def _time(now: float) -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now))
