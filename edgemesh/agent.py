@@ -196,7 +196,7 @@ class Agent:
         config = self._config
         self._cluster = module.Cluster(
             module.location(api, config.state_dir),
-            self._snapshot.objects.values(),
+            self._snapshot.objects,
             self._serials,
             service_range=config.service_range,
             own=config.node_name,

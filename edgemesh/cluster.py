@@ -27,7 +27,7 @@ from sync.client.kubeconfig import Access, KubeconfigError
 from sync.client.manifests import Changes
 from sync.client.objects import ApiObjects, SourceState
 from sync.client.wire import Followed
-from sync.resources.kinds import MeshNode, Resource
+from sync.resources.kinds import Key, MeshNode, Resource
 
 RETRY = 5.0
 """Seconds between looks at a kubeconfig that can't be used."""
@@ -72,7 +72,7 @@ class Cluster:
     def __init__(
         self,
         location: Location,
-        known: Iterable[Resource],
+        known: Mapping[Key, Resource],
         serials: Mapping[str, int],
         *,
         followed: Iterable[Followed] = NODE,
@@ -81,7 +81,7 @@ class Cluster:
         publish: Callable[[Api], Publisher] | None = None,
     ) -> None:
         self._location = location
-        self._known = list(known)
+        self._known = dict(known)
         self._kept_serials = dict(serials)
         self._followed = tuple(followed)
         self._service_range = service_range
@@ -99,16 +99,16 @@ class Cluster:
         """Follow until cancelled; `take` gets what is to be believed. Its first call may be with no changes."""
         access, authorities = await self._find()
         self.server = access.server
-        vetting = self._vetting = Vetting(Verifier(authorities, self._kept_serials), self._known)
+        vetting = self._vetting = Vetting(Verifier(authorities, self._kept_serials), self._known.values())
         async with Api(access) as api:
             found = self._objects = ApiObjects(
                 api,
-                [resource.key for resource in self._known],
+                self._known,
                 followed=self._followed,
                 service_range=self._service_range,
             )
             self._publisher = publisher = self._publish(api) if self._publish else None
-            self._known = []
+            self._known = {}
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(found.run)
                 if self._renewal:

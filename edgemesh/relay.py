@@ -68,7 +68,7 @@ async def _follow_api(location: Location, admission: Admission, task_status: tri
 
     file = SnapshotFile(os.path.join(location.state_dir, "relay.snapshot"))
     known = file.load("")
-    cluster = Cluster(location, known.snapshot.objects.values(), known.serials, followed=RELAY)
+    cluster = Cluster(location, known.snapshot.objects, known.serials, followed=RELAY)
     saver = Saver(file, lambda: encode(known.snapshot, {}, "", cluster.serials))
     admission.take(Changes([*known.snapshot.objects.values()], []))
     ready = trio.Event()

@@ -36,15 +36,19 @@ class Saver:
             while True:
                 await self._unsaved.wait()
                 await trio.sleep(SAVE_AFTER)
-                document = self._document()
-                self._unsaved, saved = trio.Event(), False
-                try:
-                    saved = await trio.to_thread.run_sync(self._file.write, document)
-                finally:
-                    if not saved:
-                        self._unsaved.set()
-                if not saved:
+                if not await self._save():
                     await trio.sleep(RETRY - SAVE_AFTER)
         finally:
             if self._unsaved.is_set():
                 self._file.write(self._document())
+
+    async def _save(self) -> bool:
+        """Write once; a document lives no longer than that, since it is as large as all objects."""
+        document = self._document()
+        self._unsaved, saved = trio.Event(), False
+        try:
+            saved = await trio.to_thread.run_sync(self._file.write, document)
+        finally:
+            if not saved:
+                self._unsaved.set()
+        return saved

@@ -54,7 +54,8 @@ class Snapshot:
             if old is not None:
                 self._remove(old, affected)
             self.objects[key] = new
-            self._add(new, affected)
+            self._add(key, new)
+            self._touch(new, affected)
         return affected
 
     def slices(self, service: Key) -> tuple[EndpointSlice, ...]:
@@ -78,21 +79,20 @@ class Snapshot:
         """As if all objects had just come."""
         return Affected({*self.services, *self._slices}, {*self.nodes, *self.mesh_nodes})
 
-    def _add(self, new: Resource, affected: Affected) -> None:
+    def _add(self, key: Key, new: Resource) -> None:
         if isinstance(new, Service):
-            self.services[new.key] = new
+            self.services[key] = new
             if label := _label(new):
-                self._selectors.setdefault(label, {})[new.key] = None
+                self._selectors.setdefault(label, {})[key] = None
         elif isinstance(new, EndpointSlice):
             self._slices[new.service] = (*self._slices.get(new.service, ()), new)
         elif isinstance(new, Pod):
             for label in _labels(new.metadata.namespace, new.metadata.labels):
-                self._pods.setdefault(label, {})[new.key] = None
+                self._pods.setdefault(label, {})[key] = None
         elif isinstance(new, Node):
             self.nodes[new.metadata.name] = new
         elif isinstance(new, MeshNode):
             self.mesh_nodes[new.metadata.name] = new
-        self._touch(new, affected)
 
     def _remove(self, old: Resource, affected: Affected) -> None:
         self._touch(old, affected)

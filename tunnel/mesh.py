@@ -280,7 +280,8 @@ class Mesh:
             self._look_for_changes(finder)
             finder.state(self._state, self._polled)
             await self._move(finder)
-        self._due.deadline = self._clock()
+        now = self._clock()
+        self._due.deadline = now if finder.outbox or finder.changed else finder.deadline(now)
 
     def _look_for_changes(self, finder: PathFinder) -> None:
         """Somebody else changed the engine's peers or port (`wg set`): it is told all again."""

@@ -38,6 +38,9 @@ BACK_OFF = 10.0
 LOOK = 0.01
 """Seconds between looks at the ports of a pod that starts."""
 HEARTBEAT = 10.0
+REPORT = 300.0
+"""Seconds between two Leases, and between two reports of a node's status that is as it was (kubelet's
+nodeStatusUpdateFrequency and nodeStatusReportFrequency)."""
 RETRY = (0.1, 2.0)
 """Seconds until the first and, doubling, the later attempts at what the API did not take."""
 
@@ -306,6 +309,7 @@ class Registration:
         self._node = node
         self._address = address
         self._ready_since = timestamp()
+        self._reported = -REPORT
 
     def pod_range(self) -> str:
         """The range that the API gives the node; waits for it."""
@@ -347,17 +351,41 @@ class Registration:
             meta = {"name": self._node, "namespace": "kube-node-lease"}
             lease = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": meta, "spec": spec}
             self._api.request("POST", leases, lease)
+        found = self._api.request("GET", f"/api/v1/nodes/{self._node}").get("status") or {}
+        wanted = self._status()
+        if not _within(wanted, found) or now - self._reported >= REPORT:
+            wanted["conditions"][0]["lastHeartbeatTime"] = timestamp()
+            self._api.request("PATCH", f"/api/v1/nodes/{self._node}/status", {"status": wanted}, STRATEGIC_PATCH)
+            self._reported = now
+
+    def _status(self) -> Object:
         condition = {
             "type": "Ready",
             "status": "True",
             "reason": "KubeletReady",
             "message": "kubelet is posting ready status",
-            "lastHeartbeatTime": timestamp(),
             "lastTransitionTime": self._ready_since,
         }
         addresses = [{"type": "InternalIP", "address": self._address}, {"type": "Hostname", "address": self._node}]
-        status: Object = {"addresses": addresses, "conditions": [condition]}
-        self._api.request("PATCH", f"/api/v1/nodes/{self._node}/status", {"status": status}, STRATEGIC_PATCH)
+        system = os.uname()
+        about = {
+            "kubeletVersion": "edgemesh-demo",
+            "containerRuntimeVersion": "namespaces://edgemesh-demo",
+            "operatingSystem": system.sysname.lower(),
+            "osImage": system.sysname,
+            "kernelVersion": system.release,
+            "architecture": system.machine,
+        }
+        return {"addresses": addresses, "conditions": [condition], "nodeInfo": about}
+
+
+def _within(wanted: Any, found: Any) -> bool:
+    """Whether all that is wanted is found: of objects each field, of lists each item somewhere."""
+    if isinstance(wanted, dict):
+        return isinstance(found, dict) and all(_within(value, found.get(key)) for key, value in wanted.items())
+    if isinstance(wanted, list):
+        return isinstance(found, list) and all(any(_within(each, one) for one in found) for each in wanted)
+    return bool(wanted == found)
 
 
 class Orders(socketserver.ThreadingUnixStreamServer):

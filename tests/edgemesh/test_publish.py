@@ -163,7 +163,7 @@ async def test_an_api_that_hangs_is_noticed_by_what_is_written(
     good = saying(response({"metadata": {"resourceVersion": "1"}}))
     async with serving(good) as server, Api(server.access, request_timeout=0.2) as connection:
         it = publisher(connection, config, [])
-        followed = cluster.Cluster(cluster.Location("", "", str(tmp_path)), [], {})
+        followed = cluster.Cluster(cluster.Location("", "", str(tmp_path)), {}, {})
         followed._publisher, followed._objects = it, Followed()  # type: ignore[assignment]
         async with trio.open_nursery() as nursery:
             nursery.start_soon(it.run)
