@@ -1,8 +1,8 @@
 """What of the plan a change touches, and the difference it makes.
 
-The planner remembers of each service which names and ports it gave out, by their hashes, and on which nodes its
-endpoints are: enough to send only what differs, and small. Invariant, tested: after any sequence of changes what was
-given out is what a new planner gives out for the same objects.
+The planner remembers of each service which names and ports it gave out, and on which nodes its endpoints are. They are
+the very objects that resolver and proxy hold, so that to remember them costs next to nothing. Invariant, tested: after
+any sequence of changes what was given out is what a new planner gives out for the same objects.
 """
 
 from collections.abc import Iterable, Set
@@ -38,10 +38,10 @@ class Difference(NamedTuple):
 
 
 class _Given(msgspec.Struct, gc=False):
-    """What was given out of one service: names and ports by name, with their hashes, and its endpoints' nodes."""
+    """What was given out of one service, and its endpoints' nodes."""
 
-    names: dict[str, int] = {}
-    ports: dict[str, int] = {}
+    names: tuple[Name, ...] = ()
+    ports: tuple[ServicePort, ...] = ()
     pointers: tuple[Name, ...] = ()
     nodes: tuple[str, ...] = ()
 
@@ -59,7 +59,7 @@ class Planner:
         self._allocation = Allocation({}, ())
         self._given: dict[Key, _Given] = {}
         self._on_node: dict[str, dict[Key, None]] = {}
-        self._pointers: dict[str, dict[Key, tuple[str, ...]]] = {}
+        self._pointers: dict[str, tuple[Name, ...]] = {}
         self._problems: dict[Key, list[Problem]] = {}
 
     @property
@@ -106,8 +106,10 @@ class Planner:
 
     def _pointer(self, owner: str) -> Name:
         """A PTR name, with what all services have for it."""
-        pointed = {host for hosts in self._pointers[owner].values() for host in hosts}
-        return Name(owner, ptr=tuple(sorted(pointed)))
+        given = self._pointers[owner]
+        if len(given) == 1:
+            return given[0]
+        return Name(owner, ptr=tuple(sorted({host for name in given for host in name.ptr})))
 
     def _update_mesh(self, snapshot: Snapshot, nodes: Set[str], services: set[Key]) -> Mesh | None:
         """Look at all nodes again; services on nodes that are reached elsewhere now must be looked at, too."""
@@ -152,17 +154,17 @@ class Planner:
             new.nodes = tuple({e.node_name: None for piece in pieces for e in piece.endpoints if e.node_name})
             found = names(service, address, pieces, view.mesh, self._config.cluster_domain)
             new.pointers = tuple(name for name in found if name.ptr)
-            _differ(
-                [name for name in found if not name.ptr], old.names, new.names, difference.names, difference.names_gone
+            new.names = _differ(
+                [name for name in found if not name.ptr], old.names, difference.names, difference.names_gone
             )
             given, problems = ports(service, address, pieces, snapshot.rule(key), view)
-            _differ(given, old.ports, new.ports, difference.ports, difference.ports_gone)
+            new.ports = _differ(given, old.ports, difference.ports, difference.ports_gone)
             if problems:
                 self._problems[key] = problems
             self._given[key] = new
         else:
-            difference.names_gone.extend(old.names)
-            difference.ports_gone.extend(old.ports)
+            _differ((), old.names, difference.names, difference.names_gone)
+            _differ((), old.ports, difference.ports, difference.ports_gone)
         self._file(key, old, new, pointers)
 
     def _file(self, key: Key, old: _Given, new: _Given, pointers: dict[str, None]) -> None:
@@ -175,21 +177,32 @@ class Planner:
         for node in new.nodes:
             self._on_node.setdefault(node, {})[key] = None
         if old.pointers == new.pointers:
+            new.pointers = old.pointers  # the index has these very objects
             return
         for name in old.pointers:
-            del self._pointers[name.name][key]
-            if not self._pointers[name.name]:
+            if rest := tuple(each for each in self._pointers[name.name] if each is not name):
+                self._pointers[name.name] = rest
+            else:
                 del self._pointers[name.name]
             pointers[name.name] = None
         for name in new.pointers:
-            self._pointers.setdefault(name.name, {})[key] = name.ptr
+            self._pointers[name.name] = (*self._pointers.get(name.name, ()), name)
             pointers[name.name] = None
 
 
-def _differ(found: Iterable[T], old: dict[str, int], new: dict[str, int], changed: list[T], gone: list[str]) -> None:
-    """Sort what was found by whether it is as it was; what isn't found any more is gone."""
+def _differ(found: Iterable[T], old: tuple[T, ...], changed: list[T], gone: list[str]) -> tuple[T, ...]:
+    """Sort what was found by whether it is as it was; what isn't found any more is gone.
+
+    Returns what is given out now; of what is as it was the old object, which its receiver has.
+    """
+    before = {item.name: item for item in old}
+    now = {}
     for item in found:
-        digest = new[item.name] = hash(item)
-        if old.get(item.name) != digest:
+        was = before.get(item.name)
+        if was == item:
+            now[item.name] = was
+        else:
             changed.append(item)
-    gone.extend(name for name in old if name not in new)
+            now[item.name] = item
+    gone.extend(name for name in before if name not in now)
+    return tuple(now.values())
