@@ -25,13 +25,20 @@ from sync.client import kubeconfig
 from sync.client.connection import Api, ApiStatus, ApiUnreachable
 from sync.client.objects import ApiObjects
 from sync.client.wire import Followed
-from sync.resources.kinds import EndpointSlice, MeshNode, Node, Pod, Service
+from sync.controllers.slices import MANAGER
+from sync.resources.kinds import MANAGED_BY, EndpointSlice, MeshNode, Node, Pod, Service
 
 RETRY = 2.0
 """Seconds between attempts to make what must be there."""
 
 NODES = (Followed(Node, "nodes"), Followed(MeshNode, "meshnodes"))
-ENDPOINTS = (Followed(Service, "services"), Followed(Pod, "pods"), Followed(EndpointSlice, "endpointslices"))
+OWN = f"{MANAGED_BY}={MANAGER}"
+ENDPOINTS = (
+    Followed(Service, "services"),
+    Followed(Pod, "pods"),
+    Followed(EndpointSlice, "endpointslices", labels=OWN),
+)
+"""Slices that others make are none of the controller's: they would be most of what it holds."""
 
 log = logging.getLogger("edgemesh.cloud")
 

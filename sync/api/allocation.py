@@ -41,8 +41,8 @@ class _Service(msgspec.Struct):
 
 class _Use(NamedTuple):
     revision: int
-    addresses: frozenset[str]
-    ports: frozenset[int]
+    addresses: tuple[str, ...]
+    ports: tuple[int, ...]
 
 
 class Allocator:
@@ -84,8 +84,8 @@ class Allocator:
                 use = self._use(entry)
             known[entry.key] = use
             if entry.key != but:
-                taken |= use.addresses
-                ports |= use.ports
+                taken.update(use.addresses)
+                ports.update(use.ports)
         self._known = known
         return taken, ports
 
@@ -93,7 +93,7 @@ class Allocator:
         spec = self._decoder.decode(entry.data).spec
         named = {spec.cluster_ip, *spec.cluster_ips} - {"", NONE}
         ports = {port.node_port for port in spec.ports} | {spec.health}
-        return _Use(entry.revision, frozenset(named), frozenset(ports - {0}))
+        return _Use(entry.revision, tuple(named), tuple(ports - {0}))
 
     def _address(self, spec: dict[str, Any], before: dict[str, Any], key: Key, taken: set[str]) -> Iterator[Cause]:
         if spec.get("type") == "ExternalName":

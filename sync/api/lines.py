@@ -23,7 +23,7 @@ from sync.store import Entry, Event
 
 SLICE = 64 * 1024
 """Bytes that are written at a time, or one line."""
-CACHED = 1 << 20
+CACHED = 256 * 1024
 """Bytes of events' lines that are kept for others who watch the same; of objects to be matched as many."""
 
 

@@ -137,7 +137,8 @@ class Reflector:
         """The next request, which is made now."""
         self._began, self._opened, self._heard = now, None, False
         self.wake = float("inf")
-        query = {"fieldSelector": self.followed.selector} if self.followed.selector else {}
+        selectors = (("fieldSelector", self.followed.selector), ("labelSelector", self.followed.labels))
+        query = {name: selector for name, selector in selectors if selector}
         if self.phase is Phase.WATCH:
             query |= {
                 "watch": "true",

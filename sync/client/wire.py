@@ -27,12 +27,13 @@ class RubbishError(Exception):
 
 
 class Followed(NamedTuple):
-    """A kind to follow: its plural, and which of its objects; `selector` is a field selector."""
+    """A kind to follow: its plural, and which of its objects; `selector` is a field selector, `labels` a label's."""
 
     kind: type[Resource]
     plural: str
     namespace: str = ""
     selector: str = ""
+    labels: str = ""
 
     @property
     def path(self) -> str:
