@@ -35,6 +35,7 @@ from sync.client.transport import (
     explain,
     tls_context,
 )
+from sync.client.wire import PAGE
 
 __all__ = ["Api", "ApiStatus", "ApiUnreachable", "Response", "resource_path"]
 
@@ -50,8 +51,6 @@ REQUEST_TIMEOUT = 30.0
 IDLE = 30.0
 """Seconds that a connection is kept without use, and `KEPT` how many are: servers close theirs after 75 and more."""
 KEPT = 4
-PAGE = 500
-"""Objects asked for at once."""
 MAX_RETRY_AFTER = 120.0
 """Seconds; a server that asks for more is asked again nevertheless."""
 

@@ -19,11 +19,9 @@ from random import Random
 from typing import NamedTuple
 
 from sync.client.manifests import Changes
-from sync.client.wire import Decoder, Event, Followed, Item, RubbishError
+from sync.client.wire import PAGE, Decoder, Event, Followed, Item, RubbishError
 from sync.resources.kinds import Key
 
-PAGE = 500
-"""Objects a page."""
 WATCH = (300.0, 600.0)
 """Seconds that a watch is asked to last, at random in between, so that not all end at once."""
 STALL = 150.0

@@ -18,6 +18,8 @@ from sync.resources.kinds import Key, Resource
 from sync.resources.shape import Fault, spell, translate
 from sync.resources.validate import validate
 
+PAGE = 500
+"""Objects asked for at once."""
 TEXT = 300
 """Characters that are kept of what the other side says."""
 

@@ -20,7 +20,7 @@ from sync.client.connection import MERGE_PATCH, Api
 from sync.client.kubeconfig import load
 from sync.client.manifests import Changes
 from sync.client.objects import ApiObjects
-from sync.client.wire import Followed
+from sync.client.wire import PAGE, Followed
 from sync.resources.kinds import EndpointSlice, Key, Node, Resource, Service
 from tests.sync.client.apis import api as api  # a fixture
 from tests.sync.client.serving import WATCH_HEAD, Asked, chunk, response, serving, status
@@ -101,11 +101,11 @@ def test_first_everything_then_what_changes(api: Path) -> None:
 def test_several_pages_and_one_object_by_name(api: Path) -> None:
     async def main() -> None:
         async with Api(load(api)) as connection:
-            for i in range(reflector.PAGE + 3):
+            for i in range(PAGE + 3):
                 await connection.create(f"{NAMESPACE}/services", service(f"many-{i}", clusterIP="None"))
             async with following(connection, followed=[SERVICES]) as follower:
                 first = await follower.next()
-                assert sum(each.metadata.name.startswith("many-") for each in first.changed) == reflector.PAGE + 3
+                assert sum(each.metadata.name.startswith("many-") for each in first.changed) == PAGE + 3
             one = Followed(Service, "services", "default", "metadata.name=many-7")
             async with following(connection, followed=[one]) as follower:
                 first = await follower.next()
