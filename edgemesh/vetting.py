@@ -88,7 +88,9 @@ class Vetting:
                 for known in (self._accepted, self._waiting, self.refused):
                     known.pop(key.name, None)
                 self._verifier.forget(key.name)
-            if key != REVOKED:
+            if key == REVOKED:
+                self._trouble("the API has it no more")
+            else:
                 passed.gone.append(key)
         return passed
 
@@ -149,11 +151,15 @@ class Vetting:
                 reason = "it is not base64"
             except ProofError as error:
                 reason = str(error)
-        trouble = f"{REVOKED}: {reason}: the list of before stays in force" if reason else ""
-        if trouble and trouble != self.trouble:
-            log.warning("%s", trouble)
-        self.trouble = trouble
+        self._trouble(reason)
         if reason or text == self._crl:
             return False
         self._crl = text or ""
         return True
+
+    def _trouble(self, reason: str) -> None:
+        """What is wrong with the list that the API has; empty if nothing is."""
+        trouble = f"{REVOKED}: {reason}: the list of before stays in force" if reason else ""
+        if trouble and trouble != self.trouble:
+            log.warning("%s", trouble)
+        self.trouble = trouble

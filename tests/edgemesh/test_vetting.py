@@ -126,7 +126,10 @@ def test_a_revoked_node_goes_at_once(cluster: Cluster) -> None:
         assert "stays in force" in it.trouble
         assert take(it, a) == Changes([], [])
     assert take(it, gone=(REVOKED,)) == Changes([], [])
+    assert it.trouble.endswith("the API has it no more: the list of before stays in force")
     assert take(it, a) == Changes([], [])
+    assert take(it, crl) == Changes([], [])  # put back as it was
+    assert it.trouble == ""
     empty = cluster.revoked(number=8)
     assert take(it, empty, a).changed == [empty, a]
     assert it.problems == []
