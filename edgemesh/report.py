@@ -97,6 +97,7 @@ class Report:
             *source.problems[:SHOWN],
             f"and {more} more objects that can't be used" if more > 0 else "",
             *(f"no path to {path.name}: {path.reason}" for path in paths if path.kind is PathKind.NONE),
+            *(_silence(path) for path in paths if path.silent is not None),
             *map(str, self.planner.problems),
             self.loaded,
             self.file.trouble,
@@ -119,6 +120,13 @@ def _peer(path: PeerPath) -> status.PeerStatus:
         since=path.since,
         reason=path.reason,
     )
+
+
+def _silence(path: PeerPath) -> str:
+    assert path.silent is not None
+    who = "the relay" if path.kind is PathKind.RELAYED else "what is between"
+    since = status.age(time.time() - path.silent)
+    return f"nothing has come from {path.name} for {since}: its agent is away, or {who} passes nothing on"
 
 
 def _resolver(answer: Resolver | None) -> status.ResolverStatus:

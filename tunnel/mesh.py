@@ -314,6 +314,8 @@ class Mesh:
             return PeerPath(name, peer.public_key, PathKind.NONE, reason="the mesh is not running")
         state = self._state.peers.get(peer.public_key) if self._state else None
         kind, reason = _shown(known)
+        now, wall = self._clock(), time.time()
+        silent = known.silent(now)
         return PeerPath(
             name,
             peer.public_key,
@@ -324,8 +326,9 @@ class Mesh:
             rx_bytes=state.rx_bytes if state else 0,
             tx_bytes=state.tx_bytes if state else 0,
             framing=state.framing if state else "",
-            since=time.time() - (self._clock() - known.since),
+            since=wall - (now - known.since),
             reason=reason,
+            silent=None if silent is None else wall - (now - silent),
         )
 
     def _tell(self) -> None:

@@ -54,3 +54,6 @@ class PeerPath(msgspec.Struct, frozen=True):
     framing: str = ""
     since: float | None = None
     reason: str = ""
+    silent: float | None = None
+    """Since when nothing has come by it, answers or data, although it was asked for: a relay has no other to give way
+    to."""

@@ -17,7 +17,7 @@ from tunnel.endpoint import Address, Endpoint
 from tunnel.paths.candidate import MAX_LAN, MAX_OBSERVED, OBSERVED_LIFE, Excluded
 from tunnel.paths.probe import Candidates, Choice, Chosen, Lost, Message, Ping, Pong
 from tunnel.paths.punch import Punch
-from tunnel.paths.way import Origin, Way
+from tunnel.paths.way import PATIENCE_HEARING, Origin, Way
 from tunnel.peer import PathKind, Peer
 
 BUSY_PING = 0.2
@@ -215,6 +215,14 @@ class Pair:
         current = self.current
         lost = current is not None and current.origin is Origin.RELAY and current.lost(now)
         return current.endpoint.address if current is not None and lost else None
+
+    def silent(self, now: float) -> float | None:
+        """Since when nothing comes by the way in use, if that is longer than the peer's agent needs to be back."""
+        current = self.current
+        if current is None or not current.lost(now):
+            return None
+        since = max(current.heard or current.created, self._received)
+        return since if now - since >= PATIENCE_HEARING else None
 
     @property
     def proven(self) -> bool:

@@ -4,6 +4,7 @@ import random
 import struct
 from collections.abc import Iterator
 
+import msgspec
 import pytest
 
 from tests.tunnel.paths.keys import KEYS, public
@@ -280,3 +281,23 @@ def answered(subject: Pair, endpoint: Endpoint, epoch: int, now: float) -> Way:
     assert isinstance(ping, Ping)
     subject.receive(Pong(ping.id, epoch, 0, Address("192.168.1.9", 1)), endpoint, now)
     return way
+
+
+@pytest.mark.parametrize("own", [bytes(32), b"\xff" * 32])
+def test_a_relay_that_passes_nothing_on_stays_in_use_and_is_told(own: bytes) -> None:
+    subject, via = half(own), Endpoint(*RELAY_ADDRESS, 9)
+    subject.set_peer(msgspec.structs.replace(PEER, lan=()), Excluded(), 0.0)
+    subject.state(PeerState(THERE, via, 1.0, 0, 0), 0.0)
+    answered(subject, via, epoch=5, now=1.0)
+    for step in range(10, 200):
+        subject.tick(step / 10)
+        if step < 70:
+            assert subject.silent(step / 10) is None  # an agent that starts again needs a moment
+    assert subject.endpoint == via
+    assert subject.silent(20.0) == 1.0
+    subject.state(PeerState(THERE, via, 1.0, 0, 0), 19.9)
+    subject.state(PeerState(THERE, via, 1.0, 500, 0), 20.0)  # data: it is the peer's agent that is away
+    assert subject.silent(20.5) is None
+    assert subject.silent(27.0) is not None
+    answered(subject, via, epoch=5, now=28.0)
+    assert subject.silent(28.0) is None
