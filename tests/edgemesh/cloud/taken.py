@@ -31,6 +31,8 @@ from tests.edgemesh.running import CONFIG, ENVIRONMENT, STATE, Host, Role, until
 
 ADDRESS = "203.0.113.1"
 RELAY_PORT = 20006
+SECOND_PORT = 20007
+"""Of a relay that the nodes know and that does not run at first."""
 API_PORT = 6443
 CLOUD_STATE = "/var/lib/edgemesh-cloud"
 ADMIN = f"{CLOUD_STATE}/admin.kubeconfig"
@@ -38,6 +40,27 @@ MESH_NODES = "/apis/edgemesh.kubeedge.io/v1alpha1/meshnodes"
 CONFIG_MAPS = "/api/v1/namespaces/edgemesh-system/configmaps"
 REVOKED = f"{CONFIG_MAPS}/edgemesh-revoked"
 ONLY_TUNNEL = "modules:\n  edgeDNS: {enable: false}\n  edgeProxy: {enable: false}\n"
+REGISTER = """
+import os, socket, sys, time
+from tunnel.endpoint import Address
+from tunnel.relay.client import Refused, RelayClient
+relay = Address(sys.argv[1], int(sys.argv[2]))
+client = RelayClient(relay, bytes.fromhex(sys.argv[3]), os.urandom)
+with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+    sock.settimeout(0.1)
+    while not client.events:
+        client.tick(time.monotonic())
+        while client.outbox:
+            sock.sendto(client.outbox.popleft(), relay)
+        try:
+            client.receive(sock.recv(2048), time.monotonic())
+        except TimeoutError:
+            pass
+event = client.events.popleft()
+print(event.reason if isinstance(event, Refused) else type(event).__name__)
+"""
+PRIVATE = bytes([7]) * 32
+"""A WireGuard key of the attacker's."""
 
 Object = dict[str, Any]
 
@@ -123,8 +146,8 @@ class Taken:
             bed.link(self.cloud.space, name, host.space, "eth0")
             self.cloud.space.run(f"ip address add 10.{number}.0.1/24 dev {name}")
             host.space.run(f"ip address add 10.{number}.0.2/24 dev eth0; ip route add default via 10.{number}.0.1")
-        options = ["--state-dir", CLOUD_STATE, "--advertise", ADDRESS, "--relay", f"{ADDRESS}:{RELAY_PORT}"]
-        self.api = self.cloud.start("cloud", *options)
+        relays = [word for port in (RELAY_PORT, SECOND_PORT) for word in ("--relay", f"{ADDRESS}:{port}")]
+        self.api = self.cloud.start("cloud", "--state-dir", CLOUD_STATE, "--advertise", ADDRESS, *relays)
         self.api.says("nodes join at", 20)
         self._client: subprocess.Popen[str] | None = None
         until(lambda: self.ask("GET", REVOKED)[0] == 200, 20, "the cluster is set up", lambda: self.api.said)
@@ -194,12 +217,17 @@ class Taken:
 
     # nodes, and the relay
 
-    def start_relay(self) -> Role:
-        """The honest one, at the API."""
-        listen = ["--listen", f"{ADDRESS}:{RELAY_PORT}", "--kubeconfig", ADMIN, "--state-dir", STATE]
+    def start_relay(self, port: int = RELAY_PORT) -> Role:
+        """An honest one, at the API."""
+        listen = ["--listen", f"{ADDRESS}:{port}", "--kubeconfig", ADMIN, "--state-dir", f"/run/relay-{port}"]
         relay = self.cloud.start("relay", *listen)
         relay.says("relaying on", 20)
         return relay
+
+    def relay_answers(self, private: bytes) -> str:
+        """What the relay says to whoever has a WireGuard key: Up, or the reason to refuse it."""
+        command = [sys.executable, "-c", REGISTER, ADDRESS, str(RELAY_PORT), private.hex()]
+        return self.cloud.space.run(command, env=ENVIRONMENT).stdout.strip()
 
     def start_rogue(self, mode: str) -> Role:
         """A relay of the attacker's in the place of the honest one, which has ended."""
@@ -241,6 +269,7 @@ def prepare(taken: Taken) -> None:
     taken.put(mesh_node("gone", credentials(cloud, "gone")))
     kept.thief = credentials(cloud, "thief")
     taken.relay.says("admitting 3 nodes: a, b, gone")
+    assert taken.relay_answers(PRIVATE) == "Up"
     for node in (taken.a, taken.b):
         node.until("has the peer that is to go", lambda it: it.path("gone"))
     until(lambda: taken.mesh_node("gone").get("status"), 10, "its address")
@@ -266,9 +295,9 @@ def credentials(host: Host, name: str) -> tuple[bytes, bytes]:
     return (pki / "node.crt").read_bytes(), (pki / "node.key").read_bytes()
 
 
-def public_key(private: bytes = b"") -> bytes:
-    """A WireGuard key of the attacker's, 32 bytes."""
-    return X25519PrivateKey.from_private_bytes(private or bytes([7]) * 32).public_key().public_bytes_raw()
+def public_key() -> bytes:
+    """Of `PRIVATE`."""
+    return X25519PrivateKey.from_private_bytes(PRIVATE).public_key().public_bytes_raw()
 
 
 def mesh_node(name: str, certificate: tuple[bytes, bytes], key: bytes = b"") -> Object:

@@ -22,8 +22,10 @@ from tests.edgemesh.cloud.taken import (
     ADDRESS,
     CONFIG_MAPS,
     MESH_NODES,
+    PRIVATE,
     RELAY_PORT,
     REVOKED,
+    SECOND_PORT,
     Node,
     Object,
     Taken,
@@ -161,6 +163,7 @@ def test_the_list_of_the_revoked_is_withheld(taken: Taken, tmp_path: Path) -> No
             for node in (taken.a, taken.b):
                 node.says("edgemesh-revoked", reason, "the list of before stays in force")
                 node.says("MeshNode gone: refused: its certificate is revoked")
+            assert "not among those the relay admits" in taken.relay_answers(PRIVATE)
         taken.do("DELETE", REVOKED)
         for node in (taken.a, taken.b):
             node.says("edgemesh-revoked", "the API has it no more", "the list of before stays in force")
@@ -173,6 +176,7 @@ def test_the_list_of_the_revoked_is_withheld(taken: Taken, tmp_path: Path) -> No
         taken.relay.says("MeshNode gone: refused: its certificate is revoked")
         admitted = [line for line in taken.relay.said.splitlines() if "admitting" in line]
         assert admitted == ["INFO edgemesh.relay: admitting 2 nodes: a, b"]
+        assert "not among those the relay admits" in taken.relay_answers(PRIVATE)
         assert taken.a.peers() == peers
     finally:
         taken.do("DELETE", f"{MESH_NODES}/gone")
@@ -222,6 +226,11 @@ def test_a_relay_lies(taken: Taken) -> None:
             node.says(f"nothing has come from {name} for ", "or the relay passes nothing on", within=20)
         assert not a.reaches(b)
         assert (a.peers(), b.peers()) == keys
+        second = taken.start_relay(SECOND_PORT)
+        a.until("goes to the other relay", lambda it: it.reaches(b), 20)
+        assert a.path("b")["endpoint"] == f"{ADDRESS}:{SECOND_PORT}"
+        second.signal(signal.SIGTERM)
+        assert second.ends() == 0
         replace("refuses")
         for node, name in ((a, "b"), (b, "a")):
             node.says(f"no path to {name}: ", within=20)
