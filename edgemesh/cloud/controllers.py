@@ -78,7 +78,7 @@ async def _control(api: Api, options: Options, state: State, cut: Callable[[froz
         nursery.start_soon(addresses.work.run)
         if endpoints:
             nursery.start_soon(endpoints.work.run)
-            nursery.start_soon(Heartbeats(api, options.node_grace).run)
+            nursery.start_soon(Heartbeats(api, snapshot, options.node_grace).run)
         nursery.start_soon(Housekeeping(api, state, cut, embedded=options.embedded).run)
         async for changes in found:
             affected = snapshot.apply(changes.changed, changes.gone)

@@ -21,7 +21,7 @@ from edgemesh.snapshot import Affected, Snapshot
 from edgemesh.token import spell
 from sync.client.connection import STRATEGIC_PATCH, Api, ApiStatus, ApiUnreachable, resource_path
 from sync.controllers.nodes import LOST, Readiness, mesh_addresses, ranges, readiness
-from sync.resources.kinds import Key, MeshNode, MeshNodeStatus
+from sync.resources.kinds import Key, MeshNode, MeshNodeStatus, Pod
 
 PERIOD = 5.0
 """Seconds between looks at leases (upstream's --node-monitor-period)."""
@@ -100,12 +100,14 @@ class Addresses:
 
 
 class Heartbeats:
-    """Leases to the Ready condition of nodes; run it as a task."""
+    """Leases to the Ready condition of nodes, and the end of pods whose node is no more; run it as a task."""
 
-    def __init__(self, api: Api, grace: float) -> None:
+    def __init__(self, api: Api, snapshot: Snapshot, grace: float) -> None:
         self._api = api
+        self._snapshot = snapshot
         self._grace = grace
         self._trouble = ""
+        self._orphans: set[Key] = set()
 
     async def run(self) -> None:
         """Look every `PERIOD`, until cancelled."""
@@ -132,6 +134,7 @@ class Heartbeats:
             lives, was_lost = found.status == "True", before.get("reason") == LOST
             if not before or lives == was_lost:  # what a kubelet says of a node that lives stays
                 await self._write(name, found, before, now)
+        await self._delete_orphans({node["metadata"]["name"] for node in nodes})
 
     async def _renewals(self, namespace: str) -> Mapping[str, float]:
         leases = (await self._api.list(resource_path("coordination.k8s.io", "v1", "leases", namespace))).get("items")
@@ -171,6 +174,26 @@ class Heartbeats:
             path = resource_path("", "v1", "pods", metadata["namespace"], metadata["name"], "status")
             condition = {"type": "Ready", "status": "False", "lastTransitionTime": spell(utc(now))}
             await self._api.patch(path, {"status": {"conditions": [condition]}}, STRATEGIC_PATCH)
+
+    async def _delete_orphans(self, names: set[str]) -> None:
+        """Delete the pods of nodes that are not there, now and at the look before (upstream's PodGC waits as well)."""
+        found = {
+            key
+            for key, pod in self._snapshot.objects.items()
+            if isinstance(pod, Pod) and pod.spec.node_name and pod.spec.node_name not in names
+        }
+        before, self._orphans = self._orphans, found
+        for key in sorted(found & before):
+            path = resource_path("", "v1", "pods", key.namespace, key.name)
+            try:
+                pod = await self._api.get(path)
+                if (node := pod["spec"]["nodeName"]) not in names:
+                    same = {"uid": pod["metadata"]["uid"]}
+                    await self._api.delete(path, options={"gracePeriodSeconds": 0, "preconditions": same})
+                    log.info("pod %s/%s is deleted, as its node %s is", key.namespace, key.name, node)
+            except ApiStatus as error:
+                if error.code not in (404, 409):
+                    raise
 
 
 def _ready(obj: Object) -> Object:

@@ -41,7 +41,8 @@ class Mesh(NamedTuple):
 
     `peers` are the others, by name. `addresses` has each node's mesh address (IPv4), its own too, `hosts` the
     addresses that its host has outside the mesh. `cut_off` are other nodes whose key or a range of whose pods is
-    refused: packets for their pods would go nowhere, or elsewhere. This node's own are `zone`, `pod_ranges` and the
+    refused: packets for their pods would go nowhere, or elsewhere. `known` are the names of all there are, whether in
+    the mesh or not; empty before any is known. This node's own are `zone`, `pod_ranges` and the
     `relays` that its MeshNode names.
     """
 
@@ -49,6 +50,7 @@ class Mesh(NamedTuple):
     addresses: Mapping[str, str] = {}
     hosts: Mapping[str, frozenset[str]] = {}
     cut_off: frozenset[str] = frozenset()
+    known: frozenset[str] = frozenset()
     pod_ranges: tuple[str, ...] = ()
     relays: tuple[Address, ...] = ()
     zone: str = ""
@@ -59,6 +61,10 @@ class Mesh(NamedTuple):
         if address in self.hosts.get(node, ()):
             return self.addresses.get(node, address)
         return address
+
+    def gone(self, node: str) -> bool:
+        """Whether an endpoint's node was deleted: what was sent there would leave the node in clear."""
+        return bool(node and self.known) and node not in self.known
 
 
 class _Claims:
@@ -141,6 +147,7 @@ def mesh(
             name: hosts for name in {*mesh_nodes, *nodes} if (hosts := _hosts(mesh_nodes.get(name), nodes.get(name)))
         },
         cut_off=frozenset(cut_off - {config.node_name}),
+        known=frozenset({*mesh_nodes, *nodes, config.node_name} if mesh_nodes or nodes else ()),
         pod_ranges=own_ranges or (own_node.pod_ranges if own_node and config.node_name not in mesh_nodes else ()),
         relays=own_relays,
         zone=own_node.zone if own_node else "",

@@ -116,7 +116,7 @@ class Planner:
         old, self.mesh = self.mesh, mesh(snapshot.mesh_nodes, snapshot.nodes, self._config, self._public_key)
         moved = {name for name, _ in old.addresses.items() ^ self.mesh.addresses.items()}
         self._on_nodes(nodes | moved | (old.cut_off ^ self.mesh.cut_off), services)
-        if old.zone != self.mesh.zone:
+        if old.zone != self.mesh.zone or bool(old.known) != bool(self.mesh.known):
             services.update(snapshot.services)
         return None if old == self.mesh else self.mesh
 

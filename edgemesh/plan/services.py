@@ -78,7 +78,7 @@ def _backends(
         if number is None:
             continue
         for target in members:
-            if (":" in target.address) == (":" in address):
+            if (":" in target.address) == (":" in address) and not view.mesh.gone(target.node):
                 backend = Backend(target.address, number)
                 known = candidates.get(backend)
                 if known is None or target.ready > known.ready:

@@ -10,7 +10,9 @@ import pytest
 import trio
 
 from edgemesh.cloud.nodes import Heartbeats
-from sync.client.connection import Api, ApiUnreachable
+from edgemesh.snapshot import Snapshot
+from sync.client.connection import Api, ApiStatus, ApiUnreachable
+from sync.resources.kinds import Metadata, Pod, PodSpec
 
 Object = dict[str, Any]
 
@@ -22,6 +24,7 @@ class Cluster:
         self.nodes: dict[str, Object] = {}
         self.leases: dict[str, dict[str, float]] = {"edgemesh-system": {}, "kube-node-lease": {}}
         self.pods: dict[str, Object] = {}
+        self.snapshot = Snapshot()
         self.writes: list[str] = []
         self.away_after = 1000
         """Writes until the API goes away."""
@@ -54,7 +57,7 @@ class Cluster:
     def pod(self, name: str, node: str) -> None:
         conditions = [{"type": "Ready", "status": "True"}]
         self.pods[name] = {
-            "metadata": {"name": name, "namespace": "shop"},
+            "metadata": {"name": name, "namespace": "shop", "uid": f"uid-of-{name}-on-{node}"},
             "spec": {"nodeName": node},
             "status": {"conditions": conditions},
         }
@@ -62,10 +65,32 @@ class Cluster:
     def ready(self, name: str) -> str:
         return next((str(each["status"]) for each in self.nodes[name]["status"]["conditions"]), "")
 
-    def look(self, now: float, grace: float = 40.0) -> Sequence[str]:
+    async def get(self, path: str) -> Object:
+        return self.pods[path.rpartition("/")[2]]
+
+    async def delete(self, path: str, options: Object) -> Object:
+        name = path.rpartition("/")[2]
+        if self.pods[name]["metadata"]["uid"] != options["preconditions"]["uid"]:
+            raise ApiStatus(409, "Conflict", "another uid", {})
+        assert options["gracePeriodSeconds"] == 0, "there is no kubelet that would end it"
+        return self.pods.pop(name)
+
+    def heartbeats(self, grace: float = 40.0) -> Heartbeats:
+        return Heartbeats(cast(Api, self), self.snapshot, grace)
+
+    def look(self, now: float) -> Sequence[str]:
         self.writes = []
-        trio.run(Heartbeats(cast(Api, self), grace).look, now)
+        trio.run(self.heartbeats().look, now)
         return self.writes
+
+    def watched(self) -> None:
+        """What a watch has shown."""
+        held = [
+            Pod(metadata=Metadata(name=name, namespace="shop"), spec=PodSpec(node_name=pod["spec"]["nodeName"]))
+            for name, pod in self.pods.items()
+        ]
+        gone = self.snapshot.objects.keys() - {pod.key for pod in held}
+        self.snapshot.apply(held, gone)
 
 
 def _lease(name: str, when: float) -> Object:
@@ -124,3 +149,23 @@ def test_a_kubelets_lease_counts_as_well_and_its_word_is_left() -> None:
     assert cluster.look(1001.0) == []
     cluster.nodes["a"]["status"]["conditions"] = [{"type": "Ready", "status": "False", "reason": "KubeletNotReady"}]
     assert cluster.look(1002.0) == []
+
+
+def test_pods_of_a_deleted_node_go_at_the_second_look() -> None:
+    """Not at the first: the node may have just been registered, and the watch of pods be ahead of the list of nodes."""
+    cluster = Cluster()
+    cluster.node("a")
+    for name, node in (("web", "a"), ("lost", "b"), ("again", "b"), ("unscheduled", "")):
+        cluster.pod(name, node)
+    cluster.watched()
+    heartbeats = cluster.heartbeats()
+    trio.run(heartbeats.look, 1000.0)
+    assert len(cluster.pods) == 4
+    cluster.pod("again", "c")  # made anew meanwhile, which the watch has not shown yet
+    cluster.node("c")
+    trio.run(heartbeats.look, 1005.0)
+    assert set(cluster.pods) == {"web", "again", "unscheduled"}
+    cluster.watched()
+    for now in (1010.0, 1015.0):
+        trio.run(heartbeats.look, now)
+    assert set(cluster.pods) == {"web", "again", "unscheduled"}

@@ -239,7 +239,9 @@ def test_this_node_moves_to_another_zone() -> None:
         objects.endpoint(f"10.244.{i}.2", name, hints={"forZones": [{"name": f"site-{name}"}]})
         for i, name in enumerate("bc")
     ]
-    snapshot, planner, receiver = start(objects.service(), objects.piece(*ends), objects.node("a", "site-b"))
+    snapshot, planner, receiver = start(
+        objects.service(), objects.piece(*ends), objects.node("a", "site-b"), *map(objects.node, "bc")
+    )
     assert addresses(receiver) == ["10.244.0.2"]
     receiver.take(planner.update(snapshot, snapshot.apply([objects.node("a", "site-c")])))
     assert addresses(receiver) == ["10.244.1.2"]

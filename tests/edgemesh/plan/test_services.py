@@ -95,6 +95,21 @@ def test_nodes_without_a_path_are_left_out_while_others_remain() -> None:
     assert look(service(), last, view=VIEW._replace(unreachable={"b"})) == ["10.244.3.2"]
 
 
+def test_nodes_that_were_deleted_are_left_out_in_any_case() -> None:
+    """Their pods' ranges have no route into the mesh any more: what went there would go out in clear."""
+    pieces = piece(endpoint("10.244.1.2", "a"), endpoint("10.244.2.2", "b"), endpoint("10.99.0.1"))
+    for known, expected in (
+        ({"a", "b"}, ["10.244.1.2", "10.244.2.2", "10.99.0.1"]),
+        ({"a"}, ["10.244.1.2", "10.99.0.1"]),
+        ({"c"}, ["10.99.0.1"]),
+        (set(), ["10.244.1.2", "10.244.2.2", "10.99.0.1"]),
+    ):
+        view = VIEW._replace(mesh=MESH._replace(known=frozenset(known)))
+        assert look(service(), pieces, view=view) == expected
+    only_a = VIEW._replace(mesh=MESH._replace(known=frozenset("a")))
+    assert look(service(), piece(endpoint("10.244.2.2", "b")), view=only_a) == []
+
+
 def test_host_network_at_the_mesh_address() -> None:
     assert look(service(), piece(endpoint("192.0.2.2", "b"))) == ["10.222.0.2"]
 
