@@ -19,7 +19,7 @@ from tunnel.paths.choice import pair
 from tunnel.paths.pair import Pair
 from tunnel.paths.probe import DatagramCodec, Malformed, SourceLimit
 from tunnel.peer import Peer
-from tunnel.relay.client import Bound, Down, Observed, Refused, RelayClient, Unbound, Up
+from tunnel.relay.client import Bound, Down, Observed, Pending, Refused, RelayClient, Unbound, Up
 
 log = logging.getLogger(__name__)
 
@@ -214,8 +214,11 @@ class PathFinder:
                     self.pairs[peer].unbind(relay, now)
                     self._collect(peer, self.pairs[peer], now)
                 case Down(reason):
-                    log.warning("%s; direct paths stay", reason)
+                    if reason != self.refusals.get(relay):  # else it has just been told
+                        log.warning("%s; direct paths stay", reason)
                     self._unbind(relay, now)
+                case Pending(reason):
+                    log.info("%s: asked again until it does", reason)
                 case Refused(reason):
                     self.refusals[relay] = reason
                     log.warning("%s", reason)

@@ -46,7 +46,13 @@ MAX_PEERS = 512
 FIRST_RETRY = 0.1
 LAST_RETRY = 5.0
 """Seconds until what was not answered is sent again: doubling from the first to the last, each less or more a fifth.
-So with a key that is not admitted; after other refusals it is the last at once.
+After a refusal it is the last at once.
+"""
+JOINING = 10.0
+SOON = 0.8
+"""A relay hears of a node that joins in a moment, and so does one that was started anew: for JOINING seconds a key that
+is not admitted is no refusal, and the waits double up to SOON only. That is about 16 tries; a relay allows an address
+20 a second, and 100 at once.
 """
 KEEPALIVE = 12.0
 """Seconds between signs of life: the NATs of shortest memory hold 30 s, and two of three may be lost."""
@@ -90,13 +96,19 @@ class Observed(msgspec.Struct, frozen=True):
     address: Address
 
 
+class Pending(msgspec.Struct, frozen=True):
+    """The relay does not admit this node's key, which may be new (told once). Refused follows if that lasts."""
+
+    reason: str
+
+
 class Refused(msgspec.Struct, frozen=True):
     """The relay will not have this node, and why (told once a reason). The client goes on trying, slowly."""
 
     reason: str
 
 
-Event = Up | Down | Bound | Unbound | Observed | Refused
+Event = Up | Down | Bound | Unbound | Observed | Pending | Refused
 
 
 class _Retry(msgspec.Struct):
@@ -124,6 +136,13 @@ class _Attempt(msgspec.Struct):
     proved: float = 0.0
     keys: Keys | None = None
     sent: int = 0
+
+
+class _Joining(msgspec.Struct):
+    """A key that is not admitted, and may be new: since when, and the next try."""
+
+    since: float
+    retry: _Retry
 
 
 class _Session(msgspec.Struct):
@@ -154,7 +173,7 @@ class RelayClient:
         self._attempt: _Attempt | None = None
         self._attempted = float("-inf")
         self._refused: Reason | None = None
-        self._admission = _Retry(0.0)
+        self._joining: _Joining | None = None
         self._down = False
         self._recent: deque[bytes] = deque(maxlen=16)
         self._started = False
@@ -283,8 +302,7 @@ class RelayClient:
         before = self._session
         sign = _Retry(now + self._jitter(KEEPALIVE))
         self._session = _Session(attempt.keys, message.observed, message.number, attempt.sent, sign)
-        self._attempt = self._refused = None
-        self._admission = _Retry(now)
+        self._attempt = self._refused = self._joining = None
         self._down = False
         if not before:
             self.events.append(Up(message.observed))
@@ -305,11 +323,9 @@ class RelayClient:
         if message.reason is Reason.STALE:
             self._again(attempt.retry, now)
             return
-        if message.reason is Reason.NOT_ADMITTED:  # a node that has just joined is known in a moment
-            self._again(self._admission, now)
-            attempt.retry.due = self._admission.due
-        else:
-            attempt.retry.due = now + self._jitter(LAST_RETRY)
+        if message.reason is Reason.NOT_ADMITTED and self._may_be_new(attempt, now):
+            return
+        attempt.retry.due = now + self._jitter(LAST_RETRY)
         if message.reason is self._refused:
             return
         self._refused = message.reason
@@ -317,6 +333,23 @@ class RelayClient:
         self.events.append(Refused(reason))
         if self._session:
             self._lose(reason, now)
+
+    def _may_be_new(self, attempt: _Attempt, now: float) -> bool:
+        """Whether a key that is not admitted may be one that the relay will hear of; then it is tried again soon."""
+        if self._refused:
+            return False
+        if not self._joining:
+            self._joining = _Joining(now, _Retry(now))
+            if self._session:
+                self._lose(f"relay {_shown(self.relay)} does not admit this node's key any more", now)
+            else:
+                self.events.append(Pending(f"relay {_shown(self.relay)} does not admit this node's key yet"))
+        if now >= self._joining.since + JOINING:
+            return False
+        self._again(self._joining.retry, now, SOON)
+        attempt.retry.due = self._joining.retry.due
+        attempt.started = now  # silence from here on is to be told
+        return True
 
     # A session
 
@@ -411,9 +444,9 @@ class RelayClient:
         session.sent += 1
         return session.sent
 
-    def _again(self, retry: _Retry, now: float) -> None:
+    def _again(self, retry: _Retry, now: float, longest: float = LAST_RETRY) -> None:
         """Put off: twice as long each time."""
-        retry.due = now + self._jitter(min(FIRST_RETRY * 2.0 ** min(retry.tries, 16), LAST_RETRY))
+        retry.due = now + self._jitter(min(FIRST_RETRY * 2.0 ** min(retry.tries, 16), longest))
         retry.tries += 1
 
     def _jitter(self, seconds: float) -> float:

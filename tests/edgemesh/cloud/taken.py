@@ -43,7 +43,7 @@ ONLY_TUNNEL = "modules:\n  edgeDNS: {enable: false}\n  edgeProxy: {enable: false
 REGISTER = """
 import os, socket, sys, time
 from tunnel.endpoint import Address
-from tunnel.relay.client import Refused, RelayClient
+from tunnel.relay.client import Pending, Refused, RelayClient
 relay = Address(sys.argv[1], int(sys.argv[2]))
 client = RelayClient(relay, bytes.fromhex(sys.argv[3]), os.urandom)
 with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
@@ -57,7 +57,7 @@ with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         except TimeoutError:
             pass
 event = client.events.popleft()
-print(event.reason if isinstance(event, Refused) else type(event).__name__)
+print(event.reason if isinstance(event, Pending | Refused) else type(event).__name__)
 """
 PRIVATE = bytes([7]) * 32
 """A WireGuard key of the attacker's."""

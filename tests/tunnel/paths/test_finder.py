@@ -17,7 +17,7 @@ from tunnel.paths.pair import MAX_WAYS, Pair
 from tunnel.paths.probe import Candidates, DatagramCodec, Ping, Pong
 from tunnel.paths.way import Way
 from tunnel.peer import PathKind, Peer
-from tunnel.relay.client import Bound, Down, RelayClient, Unbound, Up
+from tunnel.relay.client import Bound, Down, Event, Pending, Refused, RelayClient, Unbound, Up
 
 RELAY_ADDRESS = Address("198.18.0.10", 20006)
 OTHER_RELAY = Address("198.18.0.11", 20006)
@@ -35,7 +35,7 @@ def client(of: PathFinder, relay: Address = RELAY_ADDRESS) -> RelayClient:
     return of._clients[relay]
 
 
-def happen(of: PathFinder, *events: Up | Down | Bound | Unbound, now: float) -> None:
+def happen(of: PathFinder, *events: Event, now: float) -> None:
     """Let a relay's client report events."""
     client(of).events.extend(events)
     of._heed(RELAY_ADDRESS, client(of), now)
@@ -74,6 +74,21 @@ def test_a_lost_channel_is_not_used_any_more(event: Down | Unbound | Bound) -> N
     happen(subject, Bound(THERE, 9, present=True), now=1.0)
     happen(subject, event, now=2.0)
     assert subject.pairs[THERE].kind is PathKind.NONE
+
+
+def test_a_relay_that_does_not_admit_the_key_is_a_problem_only_if_that_lasts(caplog: pytest.LogCaptureFixture) -> None:
+    subject = finder()
+    with caplog.at_level("INFO"):
+        happen(subject, Pending("relay r: not yet"), now=1.0)
+        assert not subject.refusals
+        happen(subject, Refused("relay r: not admitted"), now=11.0)
+        assert subject.refusals == {RELAY_ADDRESS: "relay r: not admitted"}
+        happen(subject, Up(Address("203.0.113.5", 777)), now=12.0)
+        assert not subject.refusals
+        happen(subject, Refused("relay r: two machines"), Down("relay r: two machines"), now=13.0)
+    told = [(record.levelname, record.getMessage()) for record in caplog.records]
+    assert [level for level, _ in told] == ["INFO", "WARNING", "INFO", "WARNING"]
+    assert told[0][1] == "relay r: not yet: asked again until it does"
 
 
 def test_relays_are_capped_and_those_that_go_are_forgotten() -> None:

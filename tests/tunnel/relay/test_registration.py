@@ -4,7 +4,20 @@ import pytest
 
 from tests.tunnel.relay.world import Host, World
 from tunnel.endpoint import Address
-from tunnel.relay.client import KEEPALIVE, MAX_PEERS, PATIENCE, RECENT, Down, Observed, Refused, Unbound, Up
+from tunnel.relay.client import (
+    JOINING,
+    KEEPALIVE,
+    LAST_RETRY,
+    MAX_PEERS,
+    PATIENCE,
+    RECENT,
+    Down,
+    Observed,
+    Pending,
+    Refused,
+    Unbound,
+    Up,
+)
 from tunnel.relay.server import INHERIT, LIFE
 
 
@@ -232,30 +245,82 @@ def test_keys_that_are_not_admitted() -> None:
     world.run(60)
     assert a.up
     assert not b.up
-    assert len(b.events(Refused)) == 1
+    assert len(b.events(Pending)) == len(b.events(Refused)) == 1
+    assert "does not admit this node's key yet" in str(b.events(Pending)[0])
     assert "not among those" in str(b.events(Refused)[0])
+    assert not b.events(Down)
     relay.set_admission(lambda key: True, world.now)
     world.run_until(lambda: present(a, b), 7)
     relay.set_admission({b.key}.__contains__, world.now)
     a.say(b, bytes(40))
     world.run(1)
     assert not a.up
-    assert len(a.events(Refused)) == 1
+    assert "does not admit this node's key any more" in str(a.events(Down)[0])
+    assert not a.events(Refused)
+    world.run(JOINING)
+    assert len(a.events(Down)) == len(a.events(Refused)) == 1
+    assert not a.events(Pending)
 
 
-def test_a_key_that_is_admitted_a_moment_later() -> None:
+@pytest.mark.parametrize("moment", [0.05, 0.3, 2.0, 5.0, JOINING - 0.1])
+def test_a_key_that_is_admitted_a_moment_later(moment: float) -> None:
     """A node that has just joined asks before the relay has its MeshNode."""
     world = World(14)
     a = world.host("a")
-    known: set[bytes] = set()
-    world.admit = known.__contains__
+    world.admit = frozenset[bytes]().__contains__
     relay = world.start_relay()
     a.client.want([])
-    world.run(0.3)
+    world.run(moment)
     assert not a.up
-    assert len(a.events(Refused)) == 1
+    assert len(a.events(Pending)) == 1
     relay.set_admission(lambda key: True, world.now)
-    world.run_until(lambda: a.up, 0.8)
+    world.run_until(lambda: a.up, 1.0)
+    assert not a.events(Refused)
+    assert not a.events(Down)
+
+
+def test_a_relay_that_is_restarted_and_hears_of_a_node_a_moment_later() -> None:
+    world = World(15)
+    a, b = joined(world)
+    world.admit = {a.key}.__contains__
+    relay = world.start_relay()
+    b.client.check(world.now)
+    world.run_until(lambda: not b.up, 3)
+    world.run(2)
+    relay.set_admission(lambda key: True, world.now)
+    world.run_until(lambda: b.up, 1.0)
+    assert not b.events(Refused)
+
+
+def test_a_relay_that_falls_silent_while_a_node_joins_is_told() -> None:
+    world = World(16)
+    a = world.host("a")
+    world.admit = frozenset[bytes]().__contains__
+    world.start_relay()
+    a.client.want([])
+    world.run(3)
+    assert not a.events(Down)
+    world.relay = None
+    world.run(30)
+    assert ["has not answered" in str(event) for event in a.events(Down)] == [True]
+
+
+def test_nodes_that_join_at_once_behind_one_address_stay_within_its_share() -> None:
+    world = World(17)
+    registered = world.host("registered", Address("203.0.113.9", 1000))
+    registered.client.want([])
+    hosts = [world.host(f"n{port}", Address("203.0.113.9", port)) for port in range(1001, 1016)]
+    world.admit = {registered.key}.__contains__
+    relay = world.start_relay()
+    for host in hosts:
+        host.client.want([])
+    world.run(60)
+    assert registered.up
+    assert all(len(host.events(Refused)) == 1 for host in hosts)
+    assert relay.counts.limited == 0
+    before = relay.counts.refused
+    world.run(60)
+    assert relay.counts.refused - before <= len(hosts) * 60 / (LAST_RETRY * 0.8)
 
 
 def test_two_machines_with_one_key(caplog: pytest.LogCaptureFixture) -> None:
