@@ -89,6 +89,7 @@ class Cluster:
         self._publish = publish
         self._began = time.time()
         self._trouble = ""
+        self._api: Api | None = None
         self._objects: ApiObjects | None = None
         self._vetting: Vetting | None = None
         self._publisher: Publisher | None = None
@@ -101,6 +102,7 @@ class Cluster:
         self.server = access.server
         vetting = self._vetting = Vetting(Verifier(authorities, self._kept_serials), self._known.values())
         async with Api(access) as api:
+            self._api = api
             found = self._objects = ApiObjects(
                 api,
                 self._known,
@@ -130,7 +132,10 @@ class Cluster:
         state = self._objects.state()
         if state.reachable and self._publisher and self._publisher.unanswered:
             since, reason = self._publisher.unanswered
-            return state._replace(reachable=False, since=since, reason=reason)
+            state = state._replace(reachable=False, since=since, reason=reason)
+        refused = not state.reachable and self._api and self._api.refused
+        if refused and self._renewal and self._renewal.advice:
+            state = state._replace(reason=f"{state.reason}; {self._renewal.advice}")
         return state
 
     @property

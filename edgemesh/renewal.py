@@ -52,17 +52,31 @@ class Renewal:
         self._pki = Path(state_dir, "pki")
         self._name = name
         self.problem = ""
+        self._looked = False
+        self._retry_at = 0.0
         self.renewed = trio.Event()
         """Set at the next renewal, and then another one."""
 
     @property
     def problems(self) -> list[str]:
         """For the status."""
-        return [f"the certificate is not renewed: {self.problem}"] if self.problem else []
+        if not self.problem:
+            return []
+        return [f"the certificate is not renewed: {self.problem}; tried again at {self._clock()}"]
+
+    @property
+    def advice(self) -> str:
+        """What is done, or to be done, about a certificate that the API does not take; empty while that is unknown."""
+        if not self._looked:
+            return ""
+        if self.problem:
+            return f"its renewal is tried again at {self._clock()}"
+        return f"if this node was deleted, remove {self._pki}, and run 'edgemesh join' with a new token"
 
     async def run(self) -> None:
         """Renew until cancelled; a node that has not joined has nothing to renew."""
         if not (self._pki / "node.crt").exists():
+            self._looked = True
             return
         await trio.sleep(BEGIN_AFTER)
         failures = 0
@@ -81,7 +95,12 @@ class Renewal:
                 if why != self.problem:
                     log.warning("the certificate is not renewed: %s", why)
                 self.problem, wait = why, retry(failures)
+                self._retry_at = time.time() + wait
+            self._looked = True
             await trio.sleep(min(wait, LOOK_AGAIN))
+
+    def _clock(self) -> str:
+        return time.strftime("%H:%M:%S UTC", time.gmtime(self._retry_at))
 
     async def _when(self) -> float:
         return await trio.to_thread.run_sync(_when, self._pki, self._name)  # x509 is slow to import

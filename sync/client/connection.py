@@ -24,13 +24,16 @@ import h11
 import msgspec
 import trio
 
+from sync.client import credentials
 from sync.client.kubeconfig import Access
 from sync.client.transport import (
     MAX_ERROR,
     ApiStatus,
     ApiUnreachable,
+    ClosedError,
     Connection,
     Response,
+    causes,
     connect,
     explain,
     tls_context,
@@ -56,6 +59,8 @@ MAX_RETRY_AFTER = 120.0
 
 Query = Mapping[str, str]
 
+_CLOSED = (ClosedError, BrokenPipeError, ConnectionResetError, ssl.SSLEOFError, ssl.SSLZeroReturnError)
+
 
 class _Status(msgspec.Struct):
     kind: str
@@ -76,6 +81,9 @@ class Api:
         self._idle: list[Connection] = []
         self._context: ssl.SSLContext | None = None
         self._credentials: object = None
+        self._end: tuple[object, float | None] | None = None
+        self.refused = ""
+        """Why the API does not take the client's credentials, as far as is known; empty while it does."""
 
     async def __aenter__(self) -> Api:
         return self
@@ -190,11 +198,16 @@ class Api:
             connection = await self._take() or await self._connect()
             try:
                 await connection.send(request, body)
-                return connection, await connection.head()
-            except (trio.BrokenResourceError, h11.ProtocolError):
+                head = await connection.head()
+                if head.status_code != 401:
+                    self.refused = ""
+                return connection, head
+            except (trio.BrokenResourceError, h11.ProtocolError) as error:
                 await connection.close()
+                if not connection.used:
+                    raise await self._failed(error) from None
                 # The server may have closed what was idle; only a read may be asked twice.
-                if not connection.used or request.method != b"GET":
+                if request.method != b"GET":
                     raise
             except BaseException:
                 await connection.close()
@@ -211,11 +224,42 @@ class Api:
                 status = msgspec.json.decode(body, type=_Status)
                 if status.kind == "Status":
                     whole = _object(body)
-                    raise ApiStatus(response.code, status.reason, status.message, whole, retry_after)
+                    message = status.message
+                    if response.code == 401:
+                        self.refused = credentials.refused(self.access, await self._ends())
+                        message = ": ".join(filter(None, (message, self.refused)))
+                    raise ApiStatus(response.code, status.reason, message, whole, retry_after)
         if response.code == 404:  # of a group that it doesn't have, a kube-apiserver says so in plain text
             raise ApiStatus(404, "NotFound", "the server could not find the requested resource", {}, retry_after)
         what = "a redirect, which is not followed" if response.code < 400 else "no Kubernetes Status"
         raise ApiUnreachable(f"{self.access.server} answers {response.code} with {what}", retry_after)
+
+    async def _failed(self, error: Exception) -> ApiUnreachable:
+        """What it means that a new connection broke, or was closed, before anything was answered."""
+        why = explain(error, self._host, self._port)
+        found = causes(error)
+        alerts = [text for each in found if isinstance(each, ssl.SSLError) and (text := credentials.alert(each))]
+        closed = any(isinstance(each, _CLOSED) for each in found)
+        if not (self.access.certificate or self.access.certificate_pem) or not (alerts or closed):
+            return ApiUnreachable(why)
+        end = await self._ends()
+        told = f"{credentials.certificate(self.access, end)} is not accepted"
+        if alerts or credentials.ended(end):
+            self.refused = told
+        else:
+            told = f"perhaps {told}"
+        # closed or reset is the server's timing: it makes no other reason
+        parts = (told, alerts[0]) if alerts else ("the connection was closed without an answer", told)
+        return ApiUnreachable(": ".join((f"{self._host}:{self._port}", *parts)))
+
+    async def _ends(self) -> float | None:
+        """When the client's certificate ends; of the one that connections are made with now."""
+        if not (self.access.certificate or self.access.certificate_pem):
+            return None
+        if self._end is None or self._end[0] != self._credentials:
+            of = self._credentials
+            self._end = of, await trio.to_thread.run_sync(credentials.ends, self.access)
+        return self._end[1]
 
     @contextlib.contextmanager
     def _in_time(self, seconds: float) -> Iterator[None]:
@@ -249,7 +293,10 @@ class Api:
 
     async def _connect(self) -> Connection:
         context = self._tls() if self._secure else None
-        connection = await connect(self._host, self._port, context, self.access.server_name or self._host)
+        try:
+            connection = await connect(self._host, self._port, context, self.access.server_name or self._host)
+        except trio.BrokenResourceError as error:
+            raise await self._failed(error) from None
         connection.credentials = self._credentials
         return connection
 

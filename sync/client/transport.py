@@ -53,6 +53,10 @@ class ApiUnreachable(Exception):
         self.retry_after = retry_after
 
 
+class ClosedError(h11.RemoteProtocolError):
+    """The server closed the connection in place of an answer."""
+
+
 class Response:
     """An answer whose head has come; its body is read by one of the two ways."""
 
@@ -125,7 +129,7 @@ class Connection:
             if event is h11.NEED_DATA:
                 data = bytes(await self.stream.receive_some(1 << 16))
                 if not data and self.http.their_state is h11.SEND_RESPONSE:
-                    raise h11.RemoteProtocolError("the connection was closed without an answer")
+                    raise ClosedError("the connection was closed without an answer")
                 self.http.receive_data(data)
             elif isinstance(event, h11.Event):
                 return event
@@ -140,13 +144,46 @@ class Connection:
         await trio.aclose_forcefully(self.stream)
 
 
+class _Tcp(trio.abc.Stream):
+    """TCP whose failure to send is told by the next read, after what the server said before it closed.
+
+    A server that closes with bytes unread resets the connection, while its alert or answer waits to be read.
+    """
+
+    def __init__(self, stream: trio.SocketStream) -> None:
+        self._stream = stream
+        self._failed: trio.BrokenResourceError | None = None
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        if self._failed:
+            await trio.lowlevel.checkpoint()
+            return
+        try:
+            await self._stream.send_all(data)
+        except trio.BrokenResourceError as error:
+            self._failed = error
+
+    async def wait_send_all_might_not_block(self) -> None:
+        await self._stream.wait_send_all_might_not_block()
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
+        data = await self._stream.receive_some(max_bytes)
+        if not data and self._failed:
+            raise self._failed
+        return data
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+
 async def connect(host: str, port: int, context: ssl.SSLContext | None, name: str) -> Connection:
     """Connect, by TLS where there is a context; `name` is what the server's certificate must be for."""
     with trio.move_on_after(CONNECT_TIMEOUT):
-        tcp = await trio.open_tcp_stream(host, port)
+        stream = await trio.open_tcp_stream(host, port)
         for option, value in _KEEPALIVE:
-            tcp.socket.setsockopt(socket.IPPROTO_TCP, option, value)
-        tcp.socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            stream.socket.setsockopt(socket.IPPROTO_TCP, option, value)
+        stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        tcp = _Tcp(stream)
         if context is None:
             return Connection(tcp)
         secure = trio.SSLStream(tcp, context, server_hostname=name, https_compatible=True)
@@ -194,15 +231,22 @@ def _in_memory(text: str) -> Iterator[str]:
         os.close(fd)
 
 
+def causes(error: BaseException) -> list[BaseException]:
+    """A failure and what it came from, the first cause first."""
+    found = [error]
+    while (inner := found[-1].__cause__) is not None:
+        found.append(inner.exceptions[-1] if isinstance(inner, BaseExceptionGroup) else inner)
+    return found[::-1]
+
+
 def explain(error: BaseException, host: str, port: int) -> str:
     """A failure in a user's words."""
     where = f"{host}:{port}"
-    causes = [error]
-    while (inner := causes[-1].__cause__) is not None:
-        causes.append(inner.exceptions[-1] if isinstance(inner, BaseExceptionGroup) else inner)
-    for cause in reversed(causes):
+    for cause in causes(error):
         if isinstance(cause, ssl.SSLCertVerificationError):
             return f"{where}: its certificate is not accepted: {cause.verify_message}"
+        if isinstance(cause, ssl.SSLEOFError | ssl.SSLZeroReturnError):
+            return f"{where}: TLS: the connection was closed"
         if isinstance(cause, ssl.SSLError):
             return f"{where}: TLS: {(cause.reason or str(cause)).lower().replace('_', ' ')}"
         if isinstance(cause, OSError) and cause.strerror:
