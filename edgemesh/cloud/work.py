@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 import logging
 from collections.abc import Awaitable, Callable, Iterable
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 import trio
 
@@ -20,6 +20,14 @@ log = logging.getLogger("edgemesh.cloud")
 K = TypeVar("K")
 
 
+class _Failure(NamedTuple):
+    """Of a key: the last wait, when it is tried again, and what was told (`_essence`, empty for nothing)."""
+
+    delay: float
+    due: float
+    told: str
+
+
 class Work(Generic[K]):
     """`look` is called with a key; what the API says against it is told once and tried again."""
 
@@ -29,7 +37,7 @@ class Work(Generic[K]):
         self._workers = workers
         self._waiting: dict[K, None] = {}
         self._running: set[K] = set()
-        self._failed: dict[K, tuple[float, str]] = {}
+        self._failed: dict[K, _Failure] = {}
         self._later: list[tuple[float, int, K]] = []
         self._number = 0
         self._news = trio.Event()
@@ -56,7 +64,8 @@ class Work(Generic[K]):
             except (ApiStatus, ApiUnreachable) as error:
                 self._again(key, error)
             else:
-                if self._failed.pop(key, None):
+                failure = self._failed.pop(key, None)
+                if failure and failure.told:
                     log.info("%s %s: done, after it had failed", self._name, key)
             finally:
                 self._running.discard(key)
@@ -67,7 +76,9 @@ class Work(Generic[K]):
         while True:
             now = trio.current_time()
             while self._later and self._later[0][0] <= now:
-                self._waiting[heapq.heappop(self._later)[2]] = None
+                due, _, key = heapq.heappop(self._later)
+                if key in self._failed and self._failed[key].due == due:  # else it has been looked at since
+                    self._waiting[key] = None
             for key in self._waiting:
                 if key not in self._running:
                     del self._waiting[key]
@@ -76,16 +87,31 @@ class Work(Generic[K]):
                 await self._news.wait()
 
     def _again(self, key: K, error: Exception) -> None:
-        delay, told = self._failed.get(key, (FIRST_RETRY / 2, ""))
-        delay = min(delay * 2, LAST_RETRY)
-        conflict = isinstance(error, ApiStatus) and error.code == 409  # somebody else wrote: no more than a race
-        if str(error) != told and not conflict:
+        before = self._failed.get(key, _Failure(FIRST_RETRY / 2, 0.0, ""))
+        essence = _essence(error)
+        if essence not in ("", before.told):
             log.warning("%s %s: %s: tried again", self._name, key, error)
-        self._failed[key] = (delay, told if conflict else str(error))
+        delay = min(before.delay * 2, LAST_RETRY)
+        due = trio.current_time() + delay
+        self._failed[key] = _Failure(delay, due, essence or before.told)
         self._number += 1
-        heapq.heappush(self._later, (trio.current_time() + delay, self._number, key))
+        heapq.heappush(self._later, (due, self._number, key))
         self._wake()
 
     def _wake(self) -> None:
         self._news.set()
         self._news = trio.Event()
+
+
+def _essence(error: Exception) -> str:
+    """What makes a failure the same one again; empty for a race, which is not told.
+
+    A message names the object: where the API makes up the name, it is another with each attempt.
+    """
+    if not isinstance(error, ApiStatus):
+        return str(error)
+    if error.code == 409:  # somebody else wrote
+        return ""
+    details = error.status.get("details")
+    name = details.get("name") if isinstance(details, dict) else None
+    return error.message.replace(name, "") if isinstance(name, str) and name else error.message

@@ -8,7 +8,7 @@ import pytest
 import trio
 import trio.testing
 
-from edgemesh.cloud.work import FIRST_RETRY, Work
+from edgemesh.cloud.work import FIRST_RETRY, LAST_RETRY, Work
 from sync.client.connection import ApiStatus, ApiUnreachable
 
 
@@ -111,6 +111,66 @@ def test_a_conflict_is_a_race_and_not_told(caplog: pytest.LogCaptureFixture) -> 
             await trio.sleep(5)
             nursery.cancel_scope.cancel()
 
-    run(main)
+    with caplog.at_level(logging.INFO):
+        run(main)
     assert tries == 2
-    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+    assert not caplog.records
+
+
+def test_a_reason_is_told_once_whatever_name_the_api_made_up(caplog: pytest.LogCaptureFixture) -> None:
+    """A slice's name is generated: it is another in each refusal."""
+    tries = 0
+    why = ["is invalid: endpoints[0].addresses[0]: may not be loopback", "is forbidden: exceeded quota"]
+
+    async def look(key: str) -> None:
+        nonlocal tries
+        tries += 1
+        if tries == 13:
+            return
+        if tries in (3, 8):
+            raise ApiStatus(409, "Conflict", "modified", {})
+        name = f"web-{tries:05}"
+        text = f'endpointslices "{name}" {why[tries > 6]}'
+        raise ApiStatus(422, "Invalid", text, {"details": {"name": name}})
+
+    work: Work[str] = Work("endpoints of", look)
+
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(work.run)
+            work.add(["shop/web"])
+            await trio.sleep(600)
+            nursery.cancel_scope.cancel()
+
+    with caplog.at_level(logging.INFO):
+        run(main)
+    assert tries == 13
+    assert [record.getMessage() for record in caplog.records] == [
+        f'endpoints of shop/web: endpointslices "web-00001" {why[0]}: tried again',
+        f'endpoints of shop/web: endpointslices "web-00007" {why[1]}: tried again',
+        "endpoints of shop/web: done, after it had failed",
+    ]
+
+
+def test_a_key_that_changes_while_it_fails_is_retried_no_more_often(caplog: pytest.LogCaptureFixture) -> None:
+    times: list[float] = []
+
+    async def look(key: str) -> None:
+        times.append(trio.current_time())
+        raise ApiUnreachable("nobody there")
+
+    work: Work[str] = Work("test", look)
+
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(work.run)
+            for _ in range(100):
+                work.add(["a"])
+                await trio.sleep(0.1)
+            times.clear()
+            await trio.sleep(10 * LAST_RETRY)
+            nursery.cancel_scope.cancel()
+
+    run(main)
+    assert 9 <= len(times) <= 11
+    assert len(caplog.records) == 1
