@@ -20,7 +20,7 @@ import trio
 from edgemesh import proof
 from edgemesh.config import Config
 from edgemesh.identity import Identity, lan_addresses
-from edgemesh.lease import PERIOD, Lease
+from edgemesh.lease import MEMORY, PERIOD, Lease
 from edgemesh.names import SYSTEM_NAMESPACE
 from sync.client.connection import APPLY_PATCH, MERGE_PATCH, Api, ApiStatus, ApiUnreachable, resource_path
 from sync.resources.kinds import MeshNode, MeshNodeSpec
@@ -66,7 +66,7 @@ class Publisher:
         self._seen: MeshNodeSpec | None = None
         self._written: MeshNodeSpec | None = None  # what the API has taken and not shown yet
         self._troubles: dict[str, str] = {}
-        self._told_clones = ""
+        self._cloned = False
         self.unanswered: tuple[float, str] | None = None
         """Since when (Unix seconds) the API answers nothing, and why: sooner known than by a watch that is silent."""
 
@@ -87,12 +87,18 @@ class Publisher:
         while True:
             await self._attempt(f"MeshNode {self._config.node_name}", self._publish)
             await self._attempt(f"Lease {SYSTEM_NAMESPACE}/{self._config.node_name}", self._renew)
-            clones = self._lease.clones(time.time())
-            if clones and not self._told_clones:
-                log.error("%s", clones)
-            self._told_clones = clones
+            self._tell_clones()
             retry = min(PERIOD, retry * 2) if any(self._troubles.values()) else PERIOD
             await trio.sleep(retry if any(self._troubles.values()) else PERIOD)
+
+    def _tell_clones(self) -> None:
+        """Once when it begins, and when it is over; the status has it all the while."""
+        clones = self._lease.clones(time.time())
+        if clones and not self._cloned:
+            log.error("%s", clones)
+        elif self._cloned and not clones:
+            log.info("no other machine has had this node's identity for %.0f s", MEMORY)
+        self._cloned = bool(clones)
 
     async def _attempt(self, what: str, write: Callable[[], Any]) -> None:
         why, began, unanswered = "", time.time(), False
@@ -133,7 +139,9 @@ class Publisher:
         path = resource_path(group, version, "meshnodes", name=config.node_name)
         await self._api.patch(path, body, APPLY_PATCH, _APPLY)
         self._written = wanted
-        log.info("MeshNode %s is written: reached at %s", config.node_name, ", ".join(wanted.addresses) or "no address")
+        if not self._cloned:  # two write against each other, in each period
+            found = ", ".join(wanted.addresses) or "no address"
+            log.info("MeshNode %s is written: reached at %s", config.node_name, found)
         return ""
 
     async def _renew(self) -> str:
@@ -152,4 +160,4 @@ class Publisher:
                 else:
                     raise
             return ""
-        return "others write it as well"
+        return "" if self._cloned else "others write it as well"

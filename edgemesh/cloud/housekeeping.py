@@ -92,7 +92,7 @@ class Housekeeping:
         self._revoked: frozenset[int] | None = None
         self._with_rights: frozenset[str] | None = None
         self._holders = Holders()
-        self._told: set[str] = set()
+        self._cloned: dict[str, float] = {}  # when last found so
         self._troubles: dict[str, str] = {}
 
     async def run(self) -> None:
@@ -136,14 +136,21 @@ class Housekeeping:
             name = lease["metadata"]["name"]
             names.add(name)
             holder = (lease.get("spec") or {}).get("holderIdentity") or ""
-            found = self._holders.see(name, holder, time.time(), transitions(lease))
-            if found and name not in self._told:
-                self._told.add(name)
+            now = time.time()
+            found = self._holders.see(name, holder, now, transitions(lease))
+            known = self._cloned.get(name)
+            if found:
+                self._cloned[name] = now
+            elif known is not None and now - known >= MEMORY:
+                del self._cloned[name]
+                log.info("one machine has the identity of %s again", name)
+            if found and known is None:
                 text = f"two machines have the identity of {name}: {' and '.join(found.holders)}"
                 log.error("%s: on one of them stop the agent, remove its state, and join under another name", text)
                 await self._event(name, text)
         self._holders.forget(names)
-        self._told &= names
+        for name in self._cloned.keys() - names:
+            del self._cloned[name]
 
     async def _event(self, node: str, text: str) -> None:
         """For `kubectl describe node`."""

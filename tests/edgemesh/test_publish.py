@@ -142,6 +142,80 @@ async def test_without_a_certificate_nothing_is_published(config: Config) -> Non
         nursery.cancel_scope.cancel()
 
 
+class LeaseStore:
+    """Answers as an API that has one Lease, and takes any MeshNode."""
+
+    def __init__(self) -> None:
+        self.revision = 0
+        self.renewals: dict[str, int] = {}
+
+    async def __call__(self, stream: trio.abc.Stream, asked: Asked) -> None:
+        body = msgspec.json.decode(asked.body) if asked.body else {}
+        lease = {"metadata": {"resourceVersion": str(self.revision)}, "spec": {"holderIdentity": "a_other"}}
+        if asked.method == "PATCH" and "/leases/" in asked.path:
+            if body["metadata"].get("resourceVersion", str(self.revision)) != str(self.revision):
+                await stream.send_all(status(409, "Conflict"))
+                return
+            self.revision += 1
+            holder = body["spec"]["holderIdentity"]
+            self.renewals[holder] = self.renewals.get(holder, 0) + 1
+            lease = {"metadata": {"resourceVersion": str(self.revision)}, "spec": body["spec"]}
+        await stream.send_all(response(lease))
+
+    async def renewed(self, holder: str, times: int) -> None:
+        """Wait until that often from now on."""
+        until = self.renewals.get(holder, 0) + times
+        await eventually(lambda: self.renewals.get(holder, 0) >= until)
+
+
+@trio.testing.trio_test
+async def test_a_clone_is_a_problem_as_long_as_it_lasts_and_told_once(
+    config: Config, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(publish, "PERIOD", 0.01)
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now)
+    caplog.set_level("INFO", "edgemesh.agent")
+
+    def told(of: str) -> list[str]:
+        return [record.levelname for record in caplog.records if of in record.getMessage()]
+
+    begins, ends = "this one a_one", "no other machine"
+    store = LeaseStore()
+    async with serving(store) as server, Api(server.access) as connection, trio.open_nursery() as nursery:
+        it = publisher(connection, config, ["192.0.2.1"])
+        nursery.start_soon(it.run)
+
+        async def cloned(nonce: str, times: int) -> None:
+            nonlocal now
+            await store.renewed("a_one", 3)
+            assert not it.problems
+            async with trio.open_nursery() as other:
+                other.start_soon(publisher(connection, config, ["192.0.2.2"], nonce).run)
+                await eventually(lambda: len(told(begins)) == times)
+                for _ in range(9):  # longer than is remembered
+                    it.seen(None)  # its MeshNode is overwritten again and again
+                    await store.renewed(f"a_{nonce}", 1)
+                    await store.renewed("a_one", 1)
+                    now += 4 * lease.PERIOD
+                    await store.renewed(f"a_{nonce}", 1)
+                    await store.renewed("a_one", 1)
+                    assert it.problems[0].startswith("two machines have this node's identity")
+                other.cancel_scope.cancel()
+            now += lease.MEMORY - 5 * lease.PERIOD
+            await store.renewed("a_one", 3)
+            assert it.problems
+            assert told(begins) == ["ERROR"] * times
+            now += 5 * lease.PERIOD
+            await eventually(lambda: told(ends) == ["INFO"] * times)
+            assert not it.problems
+
+        await cloned("two", 1)
+        await cloned("three", 2)
+        nursery.cancel_scope.cancel()
+    assert told("MeshNode a is written").count("INFO") < 10
+
+
 class Followed:
     """Objects as of an API whose watches are up."""
 

@@ -1,11 +1,19 @@
 """Two machines with one identity, as the cloud sees them by their lease."""
 
+import time
+from pathlib import Path
+
+import pytest
+import trio.testing
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgemesh.cloud.housekeeping import MEMORY, Clone, Holders
+from edgemesh.cloud.housekeeping import LEASES_EVERY, MEMORY, Clone, Holders, Housekeeping
+from edgemesh.cloud.state import State
 from edgemesh.lease import PERIOD, Lease, transitions
+from sync.client.connection import Api
 from tests.edgemesh.test_lease import Store
+from tests.sync.client.serving import response, saying, serving
 
 
 def test_an_agent_that_starts_again_is_one_machine() -> None:
@@ -63,3 +71,34 @@ def test_restarts_do_not_count() -> None:
             now = (start * 2 + number) * PERIOD
             store.renew(lease, now)
             assert holders.see("a", lease.holder, now, transitions(store.lease)) is None
+
+
+@trio.testing.trio_test
+async def test_two_are_told_once_and_again_if_it_begins_anew(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now)
+    caplog.set_level("INFO", "edgemesh.cloud")
+    async with serving(saying(response({}))) as server, Api(server.access) as api:
+        house = Housekeeping(api, State(tmp_path, None), lambda serials: None, embedded=True)  # type: ignore[arg-type]
+
+        async def look(holder: str) -> None:
+            nonlocal now
+            now += LEASES_EVERY
+            lease = {"metadata": {"name": "a"}, "spec": {"holderIdentity": holder}}
+            server.answer = saying(response({"items": [lease]}), response({}))
+            await house._look_at_leases()
+
+        def events() -> int:
+            return sum(asked.method == "POST" and asked.path.endswith("/events") for asked in server.asked)
+
+        for times in (1, 2):
+            for number in range(100):
+                await look(f"a_{number % 2}")
+            assert [record.levelname for record in caplog.records] == ["ERROR", "INFO", "ERROR"][: 2 * times - 1]
+            assert events() == times
+            for _ in range(int(MEMORY / LEASES_EVERY) + 1):
+                await look("a_0")
+        assert [record.levelname for record in caplog.records] == ["ERROR", "INFO"] * 2
+        assert events() == 2
