@@ -192,7 +192,7 @@ def targets(run: Run) -> list[Target]:
 
     def ratio(what: str) -> float | None:
         here, peer = run.median(what, HERE), run.median(what, PEER)
-        return round(here / peer, 2) if here is not None and peer else None
+        return round(here / peer, 3) if here is not None and peer else None
 
     return [
         at_most(f"{MOVE.removesuffix(', ms')}, embedded", _short(run.median(MOVE, HERE)), 20, " ms"),
