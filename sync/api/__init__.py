@@ -10,8 +10,9 @@ admission, deletion and allocation (an object in another version, what it is cal
 deletion makes of it, its addresses); objects (the verbs, over the store); lists, recent, lines and watch (pages of one
 snapshot, and what happens from then on); chores, garbage, emptying and bootstrap (what the server does by itself);
 access, rules and reviews (who asks, and what they may); paths, options, binding and requests (a request from its parts
-to its answer); forms, tables, printing, events, json_path, discovery and openapi (the forms of answers, and what is
-served as clients ask it); http, gate, connections and server (HTTP: its library, limits, beginning and end); __main__.
+to its answer); forms, tables, printing, events, json_path, discovery, openapi and nonresource (the forms of answers,
+and what is served as clients ask it); http, gate, connections and server (HTTP: its library, limits, beginning and
+end); __main__.
 
 `data/` is made by `dev/openapi.py` and `dev/protobuf.py` from what Kubernetes publishes.
 

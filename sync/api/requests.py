@@ -50,6 +50,7 @@ class Answer(NamedTuple):
     body: bytes
     media: str
     warnings: tuple[str, ...] = ()
+    headers: tuple[tuple[str, str], ...] = ()
 
 
 class Requests:

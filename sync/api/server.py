@@ -12,11 +12,11 @@ import contextlib
 import logging
 import ssl
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import msgspec
 
-from sync.api import bootstrap, discovery, forms, gate, openapi, options, paths, rules, status, versions
+from sync.api import bootstrap, gate, nonresource, options, paths, rules, status, versions
 from sync.api.access import Authenticator, User
 from sync.api.allocation import Allocator
 from sync.api.connections import Connection, Connections, refusal
@@ -44,7 +44,6 @@ STOP_WITHIN = 5.0
 TLS_BUFFER = 32 * 1024
 """Bytes of a connection's read buffer: asyncio's own 256 KB make up most of what a watcher costs."""
 _READS = ("get", "list", "watch")
-_GROUP_DISCOVERY = "apidiscovery.k8s.io"
 
 
 class Options(msgspec.Struct, kw_only=True):
@@ -180,7 +179,7 @@ class Server:
         path = request.rel_url.raw_path
         user = self._user(request, connection)
         if path in rules.HEALTH or path.startswith(("/livez/", "/readyz/", "/healthz/")):
-            return await self._other(request, path)
+            return await self._open(request, path)
         if user is None:
             raise status.unauthorized()
         if any(name.lower().startswith("impersonate-") for name in request.headers):
@@ -194,7 +193,7 @@ class Server:
             decision = rules.authorize(user, rules.Request(verb, path=path), self.store)
             if not decision.allowed:
                 raise status.forbidden(status.GroupResource("", ""), "", decision.reason)
-            return await self._other(request, path)
+            return await _response(request, self._nonresource(request, path))
         watching = query.get("watch", "false").lower() not in ("false", "0")
         asked = Asked(
             user,
@@ -240,71 +239,25 @@ class Server:
                 raise status.unauthorized()
         return user
 
-    async def _other(self, request: web.BaseRequest, path: str) -> web.StreamResponse:
-        """Health, version, discovery, OpenAPI."""
-        if request.method not in ("GET", "HEAD"):
-            raise status.method_not_allowed()
-        if path.startswith(("/livez", "/readyz", "/healthz")):
-            fault = self.store.status().fault
-            if fault:
-                raise status.unavailable(f"the store can't write: {fault}")
-            return web.Response(text="ok")
-        accept = request.headers.get("Accept", "")
-        parts = path.strip("/").split("/")
-        if parts[:2] == ["openapi", "v3"] and len(parts) in (4, 5):
-            return self._openapi(parts)
-        document = _aggregated(self.registry, path, accept)
-        if document is not None:
-            media = f"{forms.JSON};g={_GROUP_DISCOVERY};v={document[1]};as=APIGroupDiscoveryList"
-            return await _response(request, Answer(200, msgspec.json.encode(document[0]) + b"\n", media))
-        found: Any = None
-        match parts:
-            case ["version"]:
-                found = openapi.version()
-            case ["openapi", "v3"]:
-                found = openapi.index(self.registry)
-            case ["api"]:
-                found = discovery.api(f"{self.options.advertise or self.options.host}:{self.port}")
-            case ["apis"]:
-                found = discovery.apis(self.registry)
-            case ["apis", group]:
-                found = discovery.group(self.registry, group)
-            case ["api", version]:
-                found = discovery.resources(self.registry, "", version)
-            case ["apis", group, version]:
-                found = discovery.resources(self.registry, group, version)
-            case [""]:
-                found = {
-                    "paths": ["/api", "/api/v1", "/apis", "/healthz", "/livez", "/openapi/v3", "/readyz", "/version"]
-                }
-        if found is None:
-            raise status.no_such_path()
-        form = forms.negotiate(accept)._replace(shape="")
-        return await _response(request, Answer(200, forms.document(found, form), form.media))
+    async def _open(self, request: web.BaseRequest, path: str) -> web.Response:
+        """What anybody may ask for: health and the version."""
+        if path == "/version":
+            return await _response(request, self._nonresource(request, path))
+        _reads_only(request)
+        fault = self.store.status().fault
+        if fault:
+            raise status.unavailable(f"the store can't write: {fault}")
+        return web.Response(text="ok")
 
-    def _openapi(self, parts: list[str]) -> web.Response:
-        group, version = ("", parts[3]) if parts[2] == "api" else (parts[3], parts[4] if len(parts) == 5 else "")
-        found = openapi.document(self.registry, group, version)
-        if found is None:
-            raise status.no_such_path()
-        body, tag = found
-        headers = {"Content-Encoding": "gzip", "ETag": f'"{tag}"', "Cache-Control": "public, immutable"}
-        return web.Response(body=body, content_type=forms.JSON, headers=headers)
+    def _nonresource(self, request: web.BaseRequest, path: str) -> Answer:
+        _reads_only(request)
+        address = f"{self.options.advertise or self.options.host}:{self.port}"
+        return nonresource.answer(self.registry, path, request.headers.get("Accept", ""), address)
 
 
-def _aggregated(registry: Registry, path: str, accept: str) -> tuple[dict[str, Any], str] | None:
-    """Discovery in one document and its version, if it is asked for before anything else."""
-    if path not in ("/api", "/apis"):
-        return None
-    for each in accept.split(","):
-        media, said = forms.parameters(each)
-        if media != forms.JSON:
-            continue
-        if said.get("g") == _GROUP_DISCOVERY and said.get("v") in ("v2", "v2beta1"):
-            return discovery.aggregated(registry, path == "/api", said["v"]), said["v"]
-        if not said.get("as"):
-            return None
-    return None
+def _reads_only(request: web.BaseRequest) -> None:
+    if request.method not in ("GET", "HEAD"):
+        raise status.method_not_allowed()
 
 
 async def _body(request: web.BaseRequest) -> bytes:
@@ -336,9 +289,10 @@ async def _body(request: web.BaseRequest) -> bytes:
 
 
 async def _response(request: web.BaseRequest, answer: Answer) -> web.Response:
-    headers = {"Cache-Control": "no-cache, private", "Content-Type": answer.media}
+    headers = {"Cache-Control": "no-cache, private", "Content-Type": answer.media, **dict(answer.headers)}
     body = answer.body
-    if len(body) >= COMPRESSED_FROM and "gzip" in request.headers.get("Accept-Encoding", ""):
+    fits = len(body) >= COMPRESSED_FROM and "Content-Encoding" not in headers
+    if fits and "gzip" in request.headers.get("Accept-Encoding", ""):
         import gzip
 
         body = await asyncio.to_thread(gzip.compress, body, 1)
