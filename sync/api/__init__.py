@@ -11,8 +11,8 @@ deletion makes of it, its addresses); objects (the verbs, over the store); lists
 snapshot, and what happens from then on); chores, garbage, emptying and bootstrap (what the server does by itself);
 access, rules and reviews (who asks, and what they may); paths, options, binding and requests (a request from its parts
 to its answer); forms, tables, printing, events, json_path, discovery, openapi and nonresource (the forms of answers,
-and what is served as clients ask it); http, gate, connections and server (HTTP: its library, limits, beginning and
-end); __main__.
+and what is served as clients ask it); http, gate, connections, inflight and server (HTTP: its library, limits,
+beginning and end); __main__.
 
 `data/` is made by `dev/openapi.py` and `dev/protobuf.py` from what Kubernetes publishes.
 

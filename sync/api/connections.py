@@ -1,7 +1,7 @@
 """Connections of the server: how long one may be silent, and who is at their other end.
 
-aiohttp reads the requests; what it does not do is here: a deadline for a request's head, errors as Kubernetes' Status,
-and word of a client that went away. How many there may be is the gate's.
+aiohttp reads the requests; what it does not do is here: a deadline for a request's head and for a client that does not
+read, errors as Kubernetes' Status, and word of a client that went away. How many there may be is the gate's.
 """
 
 from __future__ import annotations
@@ -21,6 +21,11 @@ HEAD_WITHIN = 32.0
 IDLE = 120.0
 """Seconds between two requests."""
 SWEEP_EVERY = 5.0
+SLICE = 64 * 1024
+"""Bytes of an answer that are written at a time: asyncio's TLS encrypts whatever it is given, and only then looks
+whether it should wait."""
+UNREAD = 15.0
+"""Seconds in which a client has to take a slice."""
 
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
@@ -34,6 +39,27 @@ class Connection(web.RequestHandler):
     """Called when the client goes away while it is answered."""
     on_closed: Callable[[], None] | None = None
     """Called when the connection is gone."""
+
+    async def send(self, request: web.BaseRequest, response: web.Response) -> web.StreamResponse:
+        """Write an answer. Returns when what is left of it is no more than a slice or two, or the client is gone."""
+        body = response.body
+        if not isinstance(body, bytes) or len(body) <= SLICE or request.method == "HEAD":
+            return response  # aiohttp writes it at once
+        sent = web.StreamResponse(status=response.status, headers=response.headers)
+        sent.content_length = len(body)
+        try:
+            await sent.prepare(request)
+            whole = memoryview(body)
+            for start in range(0, len(body), SLICE):
+                async with asyncio.timeout(UNREAD):
+                    await sent.write(whole[start : start + SLICE])
+                    await request.writer.drain()
+        except TimeoutError:
+            if self.transport is not None:
+                self.transport.abort()
+        except ConnectionError:
+            self.force_close()
+        return sent
 
     def handle_error(
         self,

@@ -23,6 +23,7 @@ from sync.api.connections import Connection, Connections, refusal
 from sync.api.emptying import Emptying
 from sync.api.garbage import Garbage
 from sync.api.http import web
+from sync.api.inflight import Inflight
 from sync.api.objects import Landed, Objects
 from sync.api.registry import Registry
 from sync.api.requests import Answer, Asked, Requests
@@ -35,8 +36,6 @@ logger = logging.getLogger(__name__)
 MAX_REQUEST = 3 << 20
 """Bytes of a request's body."""
 BODY_WITHIN = 60.0
-MAX_READS, MAX_WRITES = 400, 200
-"""Requests at a time, as kube-apiserver's max-requests-inflight and max-mutating-requests-inflight."""
 MAX_WATCHES = 4000
 CAPS = gate.Caps(all=5000, of_address=500)
 COMPRESSED_FROM = 128 * 1024
@@ -74,8 +73,7 @@ class Server:
         self._objects = Objects(self.store, self.registry, allocator)
         self._requests = Requests(self._objects)
         self._streams: set[Stream] = set()
-        self._running = {True: 0, False: 0}
-        """Requests that are answered now: of those that read, of those that write."""
+        self._inflight = Inflight()
         self._tasks: list[asyncio.Task[None]] = []
         self._connections: Connections | None = None
         self._gate: gate.Gate | None = None
@@ -193,7 +191,8 @@ class Server:
             decision = rules.authorize(user, rules.Request(verb, path=path), self.store)
             if not decision.allowed:
                 raise status.forbidden(status.GroupResource("", ""), "", decision.reason)
-            return await _response(request, self._nonresource(request, path))
+            with self._inflight.counted(user.name, reads=True):
+                return await connection.send(request, await _response(request, self._nonresource(request, path)))
         watching = query.get("watch", "false").lower() not in ("false", "0")
         asked = Asked(
             user,
@@ -205,16 +204,10 @@ class Server:
             request.headers.get("Content-Type", ""),
             lambda: _body(request),
         )
-        reads = asked.verb in _READS
-        if self._running[reads] >= (MAX_READS if reads else MAX_WRITES):
-            raise status.too_many("Too many requests, please try again later.")
-        self._running[reads] += 1
-        try:
+        with self._inflight.counted(user.name, reads=asked.verb in _READS):
             answer = await self._requests.answer(asked)
             if isinstance(answer, Answer):
-                return await _response(request, answer)
-        finally:
-            self._running[reads] -= 1
+                return await connection.send(request, await _response(request, answer))
         return await self._stream(request, connection, answer)
 
     async def _stream(self, request: web.BaseRequest, connection: Connection, stream: Stream) -> web.StreamResponse:

@@ -5,15 +5,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import http.client
+import json
+import socket
+import ssl
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sync.api import server, watch
+from sync.api import connections, inflight, server, watch
 from sync.api.forms import Form
 from sync.api.lines import CACHED, Lines
 from sync.api.options import Deletion, Write
@@ -56,7 +60,7 @@ def test_bookmarks_come_round(inside: Inside, monkeypatch: pytest.MonkeyPatch) -
 def test_more_requests_than_are_answered_at_a_time(
     inside: Inside, monkeypatch: pytest.MonkeyPatch, cap: str, method: str
 ) -> None:
-    monkeypatch.setattr(server, cap, 0)
+    monkeypatch.setattr(inflight, cap, 0)
     body = {"metadata": {"name": "a"}} if method == "POST" else None
     reply = inside.api.request(method, MAPS, body)
     assert (reply.code, reply.reason, reply.headers["Retry-After"]) == (429, "TooManyRequests", "1")
@@ -67,10 +71,61 @@ def test_more_requests_than_are_answered_at_a_time(
 
 
 def test_a_request_that_failed_counts_no_more(inside: Inside, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server, "MAX_READS", 1)
+    monkeypatch.setattr(inflight, "MAX_READS", 1)
     for _ in range(3):
         assert inside.api.get(f"{MAPS}/none").code == 404
     assert inside.api.get(MAPS).code == 200
+
+
+def unread(inside: Inside, path: str, context: ssl.SSLContext) -> http.client.HTTPSConnection:
+    """A connection that asked for `path`, and reads nothing."""
+    connection = inside.api.connect(context)
+    connection.sock = context.wrap_socket(small(urlsplit(inside.api.url).port or 0), server_hostname="127.0.0.1")
+    connection.request("GET", path)
+    return connection
+
+
+def small(port: int) -> socket.socket:
+    """A socket whose kernel takes little."""
+    made = socket.socket()
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    made.settimeout(20)
+    made.connect(("127.0.0.1", port))
+    return made
+
+
+def fill_maps(inside: Inside) -> None:
+    """So that their list has 8 MB: more than kernels keep of it."""
+    for number in range(20):
+        inside.api.create(MAPS, {"metadata": {"name": f"m{number}"}, "data": {"k": "x" * 400_000}})
+
+
+def test_a_request_counts_until_its_answer_is_read(inside: Inside, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who reads nothing has its share and no more; others are served; who reads at last gets the whole list."""
+    monkeypatch.setattr(inflight, "MAX_READS", 8)
+    fill_maps(inside)
+    stranger = inside.api.as_user("slow", "system:masters")
+    with contextlib.ExitStack() as stack:
+        slow = [stack.enter_context(contextlib.closing(unread(inside, MAPS, stranger))) for _ in range(2)]
+        until(lambda: len(inside.server._inflight) == 2)
+        with contextlib.closing(inside.api.connect(stranger)) as more:
+            assert inside.api.request("GET", f"{MAPS}/m0", connection=more).code == 429
+        assert len(inside.api.get(MAPS).object["items"]) >= 20
+        for each in slow:
+            answer = each.getresponse()
+            assert len(json.loads(answer.read())["items"]) >= 20
+        until(lambda: len(inside.server._inflight) == 0)
+        assert inside.api.request("GET", f"{MAPS}/m0", connection=slow[0]).code == 200
+
+
+def test_who_reads_nothing_is_cut_off(inside: Inside, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "UNREAD", 0.3)
+    fill_maps(inside)
+    with contextlib.closing(unread(inside, MAPS, inside.api.client)) as slow:
+        until(lambda: len(inside.server._inflight) == 1)
+        until(lambda: len(inside.server._inflight) == 0)
+        with pytest.raises((OSError, http.client.HTTPException)):
+            slow.getresponse().read()
 
 
 def test_more_watches_than_there_may_be(inside: Inside, monkeypatch: pytest.MonkeyPatch) -> None:
