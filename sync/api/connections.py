@@ -16,7 +16,7 @@ from sync.api import status
 from sync.api.forms import JSON
 from sync.api.http import web
 
-HEAD_WITHIN = 32.0
+HEAD_WITHIN = 10.0
 """Seconds from a connection's start to its first request."""
 IDLE = 120.0
 """Seconds between two requests."""

@@ -2,7 +2,9 @@
 
 asyncio's own listener counts nothing, and tells of a connection only when TLS is up: whoever connects and is silent
 then takes file descriptors until there are none, also for those who may ask, and each attempt to accept another logs a
-traceback. Here what is too many is closed at once, and said once a minute.
+traceback. Here one that is too many takes the place of the one that is silent for longest: of the same address; at the
+cap of all, of the address that has most without a certificate. Where none is silent the new one is closed. It is said
+once a minute.
 """
 
 from __future__ import annotations
@@ -14,7 +16,6 @@ import logging
 import resource
 import socket
 import ssl
-from collections import Counter
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
@@ -40,6 +41,8 @@ class Held(Protocol):
 
     on_closed: Callable[[], None] | None
     """Called when the connection is gone."""
+    silent_since: float | None
+    """The loop's time since when nothing is asked; None while something is answered."""
 
 
 class Gate:
@@ -56,8 +59,8 @@ class Gate:
         self._context = context
         allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         self._caps = caps if allowed == resource.RLIM_INFINITY else caps._replace(all=min(caps.all, allowed // 2))
-        self._all = 0
-        self._strangers: Counter[str] = Counter()
+        self._places: set[_Place] = set()
+        self._strangers: dict[str, set[_Place]] = {}
         self._beginning: set[asyncio.Task[None]] = set()
         self._said: dict[str, float] = {}
         self._accepting: asyncio.Task[None] | None = None
@@ -88,23 +91,32 @@ class Gate:
             await asyncio.sleep(0)  # what is accepted at once gives the loop no turn
 
     def _take(self, connection: socket.socket, address: str) -> None:
-        if self._all >= self._caps.all:
-            self._say(f"more than {self._caps.all} connections: further ones are closed")
+        strangers = self._strangers.get(address, set())
+        room = True
+        if len(strangers) >= self._caps.of_address:
+            most = self._caps.of_address
+            self._say(f"more than {most} connections without a certificate from {address}: silent ones are closed")
+            room = _make_room(strangers)
+        elif len(self._places) >= self._caps.all:
+            self._say(f"more than {self._caps.all} connections: silent ones are closed")
+            room = _make_room(max(self._strangers.values(), key=len, default=set())) or _make_room(self._places)
+        if not room:
             connection.close()
-        elif self._strangers[address] >= self._caps.of_address:
-            self._say(
-                f"more than {self._caps.of_address} connections without a certificate from {address}: further ones "
-                "are closed"
-            )
+            return
+        place = _Place(self, address, asyncio.get_running_loop().time())
+        place.beginning = asyncio.create_task(self._begin(connection, place))
+        self._beginning.add(place.beginning)
+        place.beginning.add_done_callback(lambda task: self._begun(task, connection, place))
+
+    def _begun(self, task: asyncio.Task[None], connection: socket.socket, place: _Place) -> None:
+        self._beginning.discard(task)
+        if place.held is None:  # cancelled before its first step
+            place.leave()
             connection.close()
-        else:
-            task = asyncio.create_task(self._begin(connection, _Place(self, address)))
-            self._beginning.add(task)
-            task.add_done_callback(self._beginning.discard)
 
     async def _begin(self, connection: socket.socket, place: _Place) -> None:
         def make() -> asyncio.BaseProtocol:
-            made = self._factory()
+            made = place.held = self._factory()
             made.on_closed = place.leave
             assert isinstance(made, asyncio.BaseProtocol)
             return made
@@ -118,25 +130,27 @@ class Gate:
             if not isinstance(error, OSError):  # ssl.SSLError is one: who is no client of ours is nobody's trouble
                 raise
         else:
+            place.transport = transport
             if transport.get_extra_info("peercert"):
-                place.known()
+                place.identify()
 
-    def enter(self, address: str) -> None:
+    def enter(self, place: _Place) -> None:
         """One more."""
-        self._all += 1
-        self._strangers[address] += 1
+        self._places.add(place)
+        self._strangers.setdefault(place.address, set()).add(place)
 
-    def leave(self, address: str, *, known: bool) -> None:
+    def leave(self, place: _Place) -> None:
         """One less."""
-        self._all -= 1
-        if not known:
-            self.forget(address)
+        self._places.discard(place)
+        if not place.known:
+            self.forget(place)
 
-    def forget(self, address: str) -> None:
+    def forget(self, place: _Place) -> None:
         """One of an address's is no stranger, or is gone."""
-        self._strangers[address] -= 1
-        if not self._strangers[address]:
-            del self._strangers[address]
+        strangers = self._strangers[place.address]
+        strangers.discard(place)
+        if not strangers:
+            del self._strangers[place.address]
 
     def _say(self, what: str) -> None:
         now = asyncio.get_running_loop().time()
@@ -149,23 +163,51 @@ class Gate:
 class _Place:
     """One connection's place among those that are counted."""
 
-    def __init__(self, gate: Gate, address: str) -> None:
+    def __init__(self, gate: Gate, address: str, now: float) -> None:
+        self.address = address
+        self.known = False
+        """Whether it has a certificate."""
+        self.held: Held | None = None
+        self.beginning: asyncio.Task[None] | None = None
+        self.transport: asyncio.Transport | None = None
+        """None until TLS is up."""
         self._gate = gate
-        self._address = address
-        self._left = self._known = False
-        gate.enter(address)
+        self._since = now
+        self._left = False
+        gate.enter(self)
 
-    def known(self) -> None:
+    @property
+    def silent_since(self) -> float | None:
+        """As `Held`'s; before TLS is up, since when it is there."""
+        return self.held.silent_since if self.held is not None and self.transport is not None else self._since
+
+    def identify(self) -> None:
         """It has a certificate."""
-        if not (self._left or self._known):
-            self._known = True
-            self._gate.forget(self._address)
+        if not (self._left or self.known):
+            self.known = True
+            self._gate.forget(self)
 
     def leave(self) -> None:
         """It is gone; may be said twice."""
         if not self._left:
             self._left = True
-            self._gate.leave(self._address, known=self._known)
+            self._gate.leave(self)
+
+    def close(self) -> None:
+        """End it at once, wherever it is."""
+        self.leave()
+        if self.transport is not None:
+            self.transport.abort()
+        elif self.beginning is not None:
+            self.beginning.cancel()
+
+
+def _make_room(places: set[_Place]) -> bool:
+    """Close the one that is silent for longest; whether there was one."""
+    silent = [(since, place) for place in places if (since := place.silent_since) is not None]
+    if silent:
+        min(silent, key=lambda each: each[0])[1].close()
+    return bool(silent)
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import http.client
+import itertools
 import json
 import socket
 import ssl
@@ -19,6 +20,7 @@ from hypothesis import strategies as st
 
 from sync.api import connections, inflight, server, watch
 from sync.api.forms import Form
+from sync.api.gate import Caps
 from sync.api.lines import CACHED, Lines
 from sync.api.options import Deletion, Write
 from sync.api.recent import Recent
@@ -126,6 +128,23 @@ def test_who_reads_nothing_is_cut_off(inside: Inside, monkeypatch: pytest.Monkey
         until(lambda: len(inside.server._inflight) == 0)
         with pytest.raises((OSError, http.client.HTTPException)):
             slow.getresponse().read()
+
+
+def test_silent_connections_keep_nobody_out(inside: Inside) -> None:
+    """Of the same address: neither with a certificate nor without, and who watches goes on."""
+    gate = inside.server._gate
+    assert gate is not None
+    gate._caps = Caps(all=100, of_address=4)
+    stranger = ssl.create_default_context(cafile=str(inside.api.ca))
+    with contextlib.ExitStack() as stack, inside.api.watch(f"{MAPS}?watch=1") as events:
+        for number in range(10):
+            stack.enter_context(contextlib.closing(small(urlsplit(inside.api.url).port or 0)))
+            for context, path, code in ((inside.api.client, MAPS, 200), (stranger, "/version", 200)):
+                with contextlib.closing(inside.api.connect(context)) as connection:
+                    assert inside.api.request("GET", path, connection=connection).code == code
+            inside.api.create(MAPS, {"metadata": {"name": f"s{number}"}})
+        names = (event["object"]["metadata"]["name"] for event in events)
+        assert list(itertools.islice(names, 10)) == [f"s{number}" for number in range(10)]
 
 
 def test_more_watches_than_there_may_be(inside: Inside, monkeypatch: pytest.MonkeyPatch) -> None:
