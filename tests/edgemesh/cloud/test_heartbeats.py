@@ -12,6 +12,7 @@ import trio
 from edgemesh.cloud.nodes import Heartbeats
 from edgemesh.snapshot import Snapshot
 from sync.client.connection import Api, ApiStatus, ApiUnreachable
+from sync.controllers.nodes import LOST, READY
 from sync.resources.kinds import Metadata, Pod, PodSpec
 
 Object = dict[str, Any]
@@ -78,9 +79,14 @@ class Cluster:
     def heartbeats(self, grace: float = 40.0) -> Heartbeats:
         return Heartbeats(cast(Api, self), self.snapshot, grace)
 
-    def look(self, now: float) -> Sequence[str]:
+    def condition(self, name: str) -> Object:
+        """Ready, but for its words."""
+        (found,) = self.nodes[name]["status"]["conditions"]
+        return {field: value for field, value in found.items() if field != "message"}
+
+    def look(self, now: float, grace: float = 40.0) -> Sequence[str]:
         self.writes = []
-        trio.run(self.heartbeats().look, now)
+        trio.run(self.heartbeats(grace).look, now)
         return self.writes
 
     def watched(self) -> None:
@@ -96,6 +102,10 @@ class Cluster:
 def _lease(name: str, when: float) -> Object:
     micros = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(when)) + f".{int(when % 1 * 1e6):06d}Z"
     return {"metadata": {"name": name}, "spec": {"renewTime": micros}}
+
+
+def at(seconds: float) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
 
 
 def test_a_node_is_ready_with_its_lease_and_unknown_without() -> None:
@@ -122,6 +132,23 @@ def test_a_lost_node_takes_its_pods_out_and_comes_back() -> None:
     cluster.leases["edgemesh-system"] = {"a": 1042.0}
     cluster.look(1043.0)
     assert cluster.ready("a") == "True"
+
+
+def test_the_time_of_a_transition_is_that_of_the_status() -> None:
+    """Another reason, or another heartbeat, is none (Kubernetes' API conventions, "typical status properties")."""
+    cluster = Cluster()
+    cluster.node("a")
+    cluster.look(1000.0)
+    lost = {"type": "Ready", "status": "Unknown", "reason": LOST, "lastTransitionTime": at(1000)}
+    assert cluster.condition("a") == {**lost, "lastHeartbeatTime": at(1000)}
+    cluster.leases["edgemesh-system"] = {"a": 1010.0}
+    cluster.look(1011.0)
+    lives = {"type": "Ready", "status": "True", "reason": READY, "lastTransitionTime": at(1011)}
+    assert cluster.condition("a") == {**lives, "lastHeartbeatTime": at(1011)}
+    cluster.nodes["a"]["status"]["conditions"][0] |= {"status": "Unknown", "reason": "Rebooting"}
+    cluster.look(1100.0)
+    kept = {**lost, "lastTransitionTime": at(1011)}
+    assert cluster.condition("a") == {**kept, "lastHeartbeatTime": at(1100)}
 
 
 @pytest.mark.parametrize("writes", [0, 1, 2])
