@@ -1,4 +1,4 @@
-"""Cluster IPs and node ports of Services, given while a Service is written.
+"""Cluster IPs and node ports of Services, given while a Service is written; which of them it keeps is `strategy`'s.
 
 What is in use is read from the newest state of the store, durable or not, so that two writes at a time never get the
 same; a deletion gives back what it had. An address that nobody asked for is the one that the service would have from
@@ -16,6 +16,7 @@ import msgspec
 
 from sync.api import status
 from sync.api.status import Cause
+from sync.api.validation.service import allocates, needs_health_check
 from sync.controllers import addresses
 from sync.resources.kinds import Key as ObjectKey
 from sync.store import Entry, Key, Store
@@ -128,30 +129,26 @@ class Allocator:
         return "provided IP is already allocated" if str(address) in taken else ""
 
     def _ports(self, spec: dict[str, Any], before: dict[str, Any], key: Key, taken: set[int]) -> Iterator[Cause]:
-        ports = [port for port in spec.get("ports") or () if isinstance(port, dict)]
-        had = {_identity(port): port["nodePort"] for port in before.get("ports") or () if port.get("nodePort")}
         if spec.get("type") not in ("NodePort", "LoadBalancer"):
-            if before.get("type") in ("NodePort", "LoadBalancer"):
-                for port in ports:
-                    if port.get("nodePort") == had.get(_identity(port)):
-                        port.pop("nodePort", None)
-                _drop(spec, "healthCheckNodePort")
             return
+        ports = [port for port in spec.get("ports") or () if isinstance(port, dict)]
+        had = {port.get("nodePort") for port in before.get("ports") or ()}
         for index, port in enumerate(ports):
             asked = port.get("nodePort")
-            if asked and asked not in had.values() and (problem := self._refuse_port(asked, taken)):
+            if asked and asked not in had and (problem := self._refuse_port(asked, taken)):
                 yield _cause(f"spec.ports[{index}].nodePort", asked, problem)
         used = taken | {port["nodePort"] for port in ports if port.get("nodePort")}
-        if spec.get("type") == "LoadBalancer" and spec.get("allocateLoadBalancerNodePorts") is False:
-            return
         for port in ports:
-            if not port.get("nodePort"):
-                kept = had.get(_identity(port), 0)
-                port["nodePort"] = kept if kept and kept not in used else self._free(key, port, used)
+            if allocates(spec) and not port.get("nodePort"):
+                port["nodePort"] = self._free(key, port, used)
                 used.add(port["nodePort"])
-        if spec.get("type") == "LoadBalancer" and spec.get("externalTrafficPolicy") == "Local":
-            health = spec.get("healthCheckNodePort") or before.get("healthCheckNodePort")
-            spec["healthCheckNodePort"] = health or self._free(key, {"name": "healthCheckNodePort"}, used)
+        if not needs_health_check(spec):
+            return
+        asked = spec.get("healthCheckNodePort")
+        if not asked:
+            spec["healthCheckNodePort"] = self._free(key, {"name": "healthCheckNodePort"}, used)
+        elif asked != before.get("healthCheckNodePort") and (problem := self._refuse_port(asked, used)):
+            raise status.bad_request(f"failed to allocate requested HealthCheck NodePort {asked}: {problem}")
 
     def _refuse_port(self, asked: int, taken: set[int]) -> str:
         first, last = self._node_ports
@@ -170,10 +167,6 @@ class Allocator:
             if candidate not in used:
                 return candidate
         raise status.internal("failed to allocate a nodePort: range is full")
-
-
-def _identity(port: dict[str, Any]) -> tuple[Any, Any]:
-    return port.get("protocol", "TCP"), port.get("port")
 
 
 def _cause(field: str, value: Any, text: str) -> Cause:

@@ -5,13 +5,13 @@ As upstream's `strategy.go` of each kind and apiserver's `rest.BeforeUpdate`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from sync.api import quantity
 from sync.api.registry import ResourceType
 from sync.api.validation.metadata import NAMESPACE
-from sync.api.validation.service import externally_accessible, headless, needs_health_check
+from sync.api.validation.service import allocates, externally_accessible, headless, needs_health_check
 
 Json = dict[str, Any]
 
@@ -167,17 +167,18 @@ def _one_address(spec: Json, before: Json) -> None:
 
 
 def _node_ports(spec: Json, before: Json) -> None:
+    """A port keeps its number by its name; where none is needed any more they go, unless one is new."""
     kinds = ("NodePort", "LoadBalancer")
     needs, needed = spec.get("type") in kinds, before.get("type") in kinds
     ports, earlier = spec.get("ports") or [], before.get("ports") or []
-    if needed and needs:
-        used = {(port.get("protocol"), port["nodePort"]) for port in ports if port.get("nodePort")}
-        known = {(port.get("protocol"), port["port"]): port["nodePort"] for port in earlier if port.get("nodePort")}
+    if allocates(before) and allocates(spec):
+        used = _numbers(ports)
+        known = {port.get("name", ""): port.get("nodePort", 0) for port in earlier}
         for port in ports:
-            number = known.get((port.get("protocol"), port["port"]))
-            if not port.get("nodePort") and number and (port.get("protocol"), number) not in used:
+            number = known.get(port.get("name", ""))
+            if not port.get("nodePort") and number and number not in used:
                 port["nodePort"] = number
-    elif needed and [port.get("nodePort") for port in ports] == [port.get("nodePort") for port in earlier]:
+    elif needed and not needs and _numbers(ports) <= _numbers(earlier):
         for port in ports:
             port.pop("nodePort", None)
     if needs_health_check(before):
@@ -185,6 +186,10 @@ def _node_ports(spec: Json, before: Json) -> None:
             spec.setdefault("healthCheckNodePort", before.get("healthCheckNodePort", 0))
         elif spec.get("healthCheckNodePort") == before.get("healthCheckNodePort"):
             spec.pop("healthCheckNodePort", None)
+
+
+def _numbers(ports: Iterable[Mapping[str, Any]]) -> set[int]:
+    return {port["nodePort"] for port in ports if port.get("nodePort")}
 
 
 def _create_pod(obj: Json) -> None:

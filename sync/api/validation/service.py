@@ -57,6 +57,12 @@ def externally_accessible(spec: Json) -> bool:
     )
 
 
+def allocates(spec: Json) -> bool:
+    """Whether its ports get numbers on the nodes."""
+    kind = spec.get("type")
+    return kind == "NodePort" or (kind == "LoadBalancer" and spec.get("allocateLoadBalancerNodePorts") is not False)
+
+
 def needs_health_check(spec: Json) -> bool:
     return spec.get("type") == "LoadBalancer" and spec.get("externalTrafficPolicy") == "Local"
 
