@@ -21,7 +21,9 @@ def generated(base: str) -> str:
 
 def metadata_of(obj: dict[str, Any]) -> dict[str, Any]:
     """A body's metadata, made if it is not there. Raises ApiError 400."""
-    metadata = obj.setdefault("metadata", {})
+    metadata = obj.get("metadata")
+    if metadata is None:
+        metadata = obj["metadata"] = {}
     if not isinstance(metadata, dict):
         raise status.bad_request("metadata has to be an object")
     for field in ("name", "generateName", "namespace", "resourceVersion", "uid"):
@@ -41,10 +43,15 @@ def same_namespace(metadata: dict[str, Any], namespace: str) -> None:
 
 
 def same_name(obj: dict[str, Any], namespace: str, name: str) -> None:
-    """An object is the one that the path names; what it leaves out is taken from there. Raises ApiError 400."""
+    """An object is the one that the path names; a namespace that it leaves out is taken from there.
+
+    Raises ApiError 400.
+    """
     metadata = metadata_of(obj)
-    said = metadata.setdefault("name", name) or name
-    metadata["name"] = said
+    said = metadata.get("name")
+    if not said:
+        text = f"the name of the object ({name} based on URL) was undeterminable: name must be provided"
+        raise status.bad_request(text)
     if said != name:
         text = f"the name of the object ({said}) does not match the name on the URL ({name})"
         raise status.bad_request(text)

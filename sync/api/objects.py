@@ -16,7 +16,7 @@ from sync.api.admission import admit
 from sync.api.allocation import Allocator
 from sync.api.naming import generated, metadata_of, no_unique_name, same_name, same_namespace
 from sync.api.options import Deletion, Write, revision
-from sync.api.patch import keep_times, track
+from sync.api.patch import entries_of, keep_times, track
 from sync.api.prune import prune_and_default, strict_error, warnings
 from sync.api.registry import Registry, ResourceType
 from sync.api.status import ApiError, Cause
@@ -84,7 +84,10 @@ class Objects:
     def checked(self, type: ResourceType, obj: dict[str, Any], duplicate: Sequence[str], write: Write) -> None:
         """Prune and default a body that was just read; what it has too much is refused or warned of, as asked for."""
         unknown: list[str] = []
+        disowned = not type.custom and entries_of(obj) == []
         prune_and_default(obj, type, found=unknown)
+        if disowned:  # pruning takes empty lists away, but this one says that nobody owns anything
+            obj["metadata"]["managedFields"] = []
         if unknown or duplicate:
             if write.validation == "Strict":
                 raise strict_error(type, unknown, duplicate)

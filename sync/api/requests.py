@@ -188,6 +188,7 @@ class Requests:
                 else:
                     new = patch.strategic_merge(live, body, type.schema)
             _same_kind(new, type)
+            same_name(new, target.namespace, target.name)
             try:
                 self.objects.checked(type, new, (), write)
             except status.ApiError as error:  # as Kubernetes has it: it is the patch that is invalid

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from sync.api.patch.apply import server_side_apply
 from sync.api.patch.document import json_patch, merge_patch
+from sync.api.patch.managers import entries_of
 from sync.api.patch.ownership import keep_times, track
 from sync.api.patch.strategic import strategic_merge
 from sync.api.registry import ResourceType
@@ -37,6 +38,7 @@ __all__ = [
     "MERGE",
     "STRATEGIC",
     "accepted",
+    "entries_of",
     "json_patch",
     "keep_times",
     "merge_patch",

@@ -359,3 +359,47 @@ def test_a_patch_that_leaves_what_can_not_be_read(api: Api, kind: str) -> None:
     assert 'strict decoding error: unknown field "spec"' in unknown.message
     wrong = api.patch(f"{path}/m", put("data", ["a"]), kind)
     assert (wrong.code, wrong.reason) == (422, "Invalid")
+
+
+BLANK: dict[str, list[Any]] = {
+    "merge-patch+json": [{"metadata": {"name": None}}, {"metadata": {"name": ""}}, {"metadata": None}],
+    "strategic-merge-patch+json": [{"metadata": {"name": None}}],
+    "json-patch+json": [[{"op": "remove", "path": "/metadata/name"}]],
+    "apply-patch+yaml": [{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": None}}],
+}
+
+
+def test_an_object_without_its_name_is_refused(api: Api) -> None:
+    """Whether a patch takes it away, or an update or the first apply leaves it out."""
+    path = f"{CORE}/{api.namespace()}/configmaps"
+    made = api.create(path, {"metadata": {"name": "a"}, "data": {"k": "1"}})
+    replies = [
+        api.patch(f"{path}/a?fieldManager=t" if "apply" in kind else f"{path}/a", body, kind)
+        for kind, bodies in BLANK.items()
+        for body in bodies
+    ]
+    replies += [api.request("PUT", f"{path}/a", {"metadata": {}, "data": {}}), api.request("PUT", f"{path}/a", {})]
+    text = "the name of the object (a based on URL) was undeterminable: name must be provided"
+    assert [(reply.code, reply.message) for reply in replies] == [(400, text)] * 8
+    nameless = {"apiVersion": "v1", "kind": "ConfigMap"}
+    assert api.patch(f"{path}/b?fieldManager=t", nameless, "apply-patch+yaml").code == 400
+    assert api.patch(f"{path}/a?fieldManager=t", nameless, "apply-patch+yaml").code == 200  # it changes nothing
+    assert api.get(f"{path}/a").object == made
+
+
+@pytest.mark.parametrize("nobody", [[], [{}]], ids=str)
+def test_who_owns_which_fields_is_taken_away(api: Api, nobody: list[object]) -> None:
+    """And is not written again, before somebody applies."""
+    path = f"{CORE}/{api.namespace()}/configmaps"
+    for name in ("a", "b"):
+        assert "managedFields" in api.create(path, {"metadata": {"name": name}, "data": {"k": "1"}})["metadata"]
+    body = {"metadata": {"name": "b", "managedFields": nobody}, "data": {"k": "2"}}
+    for reply in (
+        api.patch(f"{path}/a", {"metadata": {"managedFields": nobody}}),
+        api.patch(f"{path}/a", {"data": {"k": "2"}}),
+        api.request("PUT", f"{path}/b", body),
+    ):
+        assert (reply.code, "managedFields" in reply.object["metadata"]) == (200, False)
+    applied = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}, "data": {"l": "3"}}
+    reply = api.patch(f"{path}/a?fieldManager=t", applied, "apply-patch+yaml")
+    assert {each["manager"] for each in reply.object["metadata"]["managedFields"]} == {"t", "before-first-apply"}
