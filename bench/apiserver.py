@@ -207,20 +207,31 @@ def _kube_apiserver(folder: Path, host: str, port: int, store: str, ca: Path) ->
 
 @contextlib.contextmanager
 def process(
-    name: str, command: Sequence[str], folder: Path, env: Mapping[str, str] | None = None
+    name: str,
+    command: Sequence[str | Path],
+    folder: Path,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """A process in `folder` that logs to NAME.log there, and is ended at the end, by force after 10 s."""
-    with (folder / f"{name}.log").open("wb") as log:
-        running = subprocess.Popen(command, stdout=log, stderr=log, cwd=folder, env=env)
+    """A process in `cwd`, by default `folder`, that adds to NAME.log in `folder` and is ended at the end."""
+    with (folder / f"{name}.log").open("ab") as log:
+        running = subprocess.Popen(command, stdout=log, stderr=log, cwd=cwd or folder, env=env)
     try:
         yield running
     finally:
-        running.terminate()
-        try:
-            running.wait(10)
-        except subprocess.TimeoutExpired:
-            running.kill()
-            running.wait()
+        end(running)
+
+
+def end(running: subprocess.Popen[bytes]) -> None:
+    """Stop a process, by force after 10 s; one that is over already is none the worse."""
+    running.terminate()
+    try:
+        running.wait(10)
+    except subprocess.TimeoutExpired:
+        running.kill()
+        running.wait()
+    if running.stdout is not None:
+        running.stdout.close()
 
 
 def _wait(url: str, context: ssl.SSLContext, server: subprocess.Popen[bytes], folder: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -64,18 +63,11 @@ class Cloud:
             time.sleep(0.05)
 
 
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port: int = found.getsockname()[1]
-        return port
-
-
 @contextlib.contextmanager
 def embedded(folder: Path, *options: str) -> Iterator[Cloud]:
     """A cloud with its own API; started again on the same folder it is the same one."""
     state = folder / "cloud"
-    listen = ["--listen", f"127.0.0.1:{free_port()}"]
+    listen = ["--listen", f"127.0.0.1:{apiserver.free_ports(1)[0]}"]
     with _running(folder, state, state / "admin.kubeconfig", True, [*listen, *options]) as cloud:
         yield cloud
 
@@ -107,26 +99,12 @@ def beside_kubernetes(folder: Path) -> Iterator[Cloud]:
 
 @contextlib.contextmanager
 def _running(folder: Path, state: Path, admin: Path, embedded: bool, options: list[str]) -> Iterator[Cloud]:
-    port = free_port()
+    port = apiserver.free_ports(1)[0]
     words = ["cloud", "--state-dir", str(state), "--join-listen", f"127.0.0.1:{port}", "--advertise", "127.0.0.1"]
-    log = folder / "cloud.log"
-    with log.open("ab") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "edgemesh", *words, "--relay", "192.0.2.7:20006", *options],
-            stdout=output,
-            stderr=output,
-            cwd=ROOT,
-        )
-    cloud = Cloud(process, state, admin, f"https://127.0.0.1:{port}", log, embedded)
-    try:
+    command = [sys.executable, "-m", "edgemesh", *words, "--relay", "192.0.2.7:20006", *options]
+    with apiserver.process("cloud", command, folder, cwd=ROOT) as process:
+        cloud = Cloud(process, state, admin, f"https://127.0.0.1:{port}", folder / "cloud.log", embedded)
         cloud.wait(admin.exists, "the administrator's kubeconfig")
         config = "/api/v1/namespaces/edgemesh-system/configmaps/edgemesh-revoked"
         cloud.wait(lambda: cloud.ask("get", config), "the cluster is set up")
         yield cloud
-    finally:
-        process.terminate()
-        try:
-            process.wait(10)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()

@@ -224,7 +224,7 @@ def running_embedded(folder: Path, *arguments: str) -> Iterator[Api]:
         with contextlib.closing(Api("embedded", url, ca, kubeconfig, context, authority, folder, process.pid)) as api:
             yield api
     finally:
-        end(process)
+        apiserver.end(process)
 
 
 def start_embedded(folder: Path, *arguments: str) -> tuple[subprocess.Popen[bytes], str]:
@@ -238,21 +238,9 @@ def start_embedded(folder: Path, *arguments: str) -> tuple[subprocess.Popen[byte
     deadline = time.monotonic() + STARTS_WITHIN
     line = process.stdout.readline().decode()
     if not line.startswith("ready ") or time.monotonic() > deadline:
-        end(process)
+        apiserver.end(process)
         raise AssertionError(f"the API did not start:\n{(folder / 'api.log').read_text()[-2000:]}")
     return process, line.split()[1]
-
-
-def end(process: subprocess.Popen[bytes]) -> None:
-    """Stop it."""
-    process.terminate()
-    try:
-        process.wait(10)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
-    if process.stdout is not None:
-        process.stdout.close()
 
 
 def kubernetes_of(real: apiserver.ApiServer) -> Api:

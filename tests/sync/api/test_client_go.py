@@ -17,8 +17,9 @@ from typing import Any
 import pytest
 import yaml
 
+from bench import apiserver
 from bench.peers import find
-from tests.sync.api.apis import Api, end, running_embedded, start_embedded
+from tests.sync.api.apis import Api, running_embedded, start_embedded
 
 WITHIN = 30.0
 CRD = Path(__file__).parent / "kubectl" / "objects" / "crd.yaml"
@@ -152,7 +153,7 @@ def test_an_informer_survives_a_killed_api(tmp_path: Path, streamed: bool) -> No
         for number in range(2):
             os.kill(pid, signal.SIGKILL)
             process, _ = start_embedded(api.folder, "--port", port)
-            stack.callback(end, process)
+            stack.callback(apiserver.end, process)
             pid = process.pid
             api.close()
             patch = {"metadata": {"annotations": {"value": str(number)}}}

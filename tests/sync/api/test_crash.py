@@ -17,7 +17,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from tests.sync.api.apis import JSON, Api, end, running_embedded, start_embedded
+from bench import apiserver
+from tests.sync.api.apis import JSON, Api, running_embedded, start_embedded
 
 ROUNDS = 20
 WRITERS, WATCHERS, NAMES = 4, 3, 8
@@ -155,7 +156,7 @@ def test_kill_9_amid_writes(tmp_path: Path) -> None:
             for thread in (*writers, *watchers):
                 thread.join()
             for process in processes:
-                end(process)
+                apiserver.end(process)
     check(writers, watchers, found["items"], last)
 
 

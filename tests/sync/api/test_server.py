@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from tests.sync.api.apis import Api, end, running_embedded, start_embedded
+from bench import apiserver
+from tests.sync.api.apis import Api, running_embedded, start_embedded
 
 CORE = "/api/v1/namespaces"
 
@@ -139,7 +140,7 @@ def test_what_is_acknowledged_is_there_after_a_kill(tmp_path: Path) -> None:
             api.url, api._connection = url, None
             assert api.get(f"{CORE}/default/configmaps/a").object == made
         finally:
-            end(process)
+            apiserver.end(process)
 
 
 def test_a_watch_ends_when_the_server_stops(tmp_path: Path) -> None:
