@@ -20,7 +20,7 @@ from sync.api.patch import entries_of, keep_times, track
 from sync.api.prune import prune_and_default, strict_error, warnings
 from sync.api.registry import Registry, ResourceType
 from sync.api.status import ApiError, Cause
-from sync.api.strategy import give_families, strategy
+from sync.api.strategy import strategy
 from sync.api.validation import validate
 from sync.store import Change, Entry, Key, Store
 
@@ -252,8 +252,8 @@ class Objects:
         metadata.update(uid=str(uuid.uuid4()), creationTimestamp=self.now())
         if not applied:
             track(None, obj, write.manager, "Update", "", type, self.now())
-        if not type.custom and type.plural == "services" and obj.get("spec"):
-            give_families(obj)
+        strategy(type).complete(obj)
+        if not type.custom and type.plural == "services":
             self.allocator.assign(obj, None)
         self._valid(type, obj, None, "")
         self._settle(type, obj)

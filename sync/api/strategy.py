@@ -44,6 +44,11 @@ class Strategy:
         elif prepare := _CREATE.get(self.type.kind):
             prepare(obj)
 
+    def complete(self, obj: Json) -> None:
+        """In place, once ownership of a new object is noted: what nobody asked for is nobody's."""
+        if not self.type.custom and (give := _COMPLETE.get(self.type.kind)):
+            give(obj)
+
     def prepare_update(self, obj: Json, old: Json, subresource: str, *, now: str) -> None:
         """In place: what this endpoint may not write is taken from `old`; generation rises when the spec changes. `now`
         (RFC 3339) is for conditions that came without a time."""
@@ -112,8 +117,7 @@ def _create_service(obj: Json) -> None:
     obj["status"] = {"loadBalancer": {}}
 
 
-def give_families(obj: Json) -> None:
-    """Of a Service that gets addresses: what nobody asked for is nobody's, so it comes after ownership was noted."""
+def _give_families(obj: Json) -> None:
     spec = obj["spec"]
     if spec.get("clusterIP") and not spec.get("clusterIPs"):
         spec["clusterIPs"] = [spec["clusterIP"]]
@@ -140,7 +144,7 @@ def _update_service(obj: Json, old: Json, now: str) -> None:
                 _take(spec, before, name)
         _one_address(spec, before)
     elif has:
-        give_families(obj)
+        _give_families(obj)
         _take(obj, old, "status")
     else:
         for name in ("clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy", "internalTrafficPolicy"):
@@ -227,6 +231,9 @@ def _pod_status(obj: Json, old: Json, now: str) -> None:
 
 def _create_namespace(obj: Json) -> None:
     obj["status"] = {"phase": "Active"}
+
+
+def _give_finalizer(obj: Json) -> None:
     finalizers = obj["spec"].setdefault("finalizers", [])
     if NAMESPACE not in finalizers:
         finalizers.append(NAMESPACE)
@@ -317,6 +324,7 @@ _CREATE: dict[str, Callable[[Json], None]] = {
     "CertificateSigningRequest": _create_request,
     "CustomResourceDefinition": _create_definition,
 }
+_COMPLETE: dict[str, Callable[[Json], None]] = {"Service": _give_families, "Namespace": _give_finalizer}
 _UPDATE: dict[tuple[str, str], Callable[[Json, Json, str], None]] = {
     ("Service", ""): _update_service,
     ("Pod", "status"): _pod_status,

@@ -12,7 +12,7 @@ from sync.api.crd import accept
 from sync.api.prune import prune_and_default, strict_error
 from sync.api.registry import Registry, ResourceType
 from sync.api.status import invalid
-from sync.api.strategy import give_families, strategy
+from sync.api.strategy import strategy
 from sync.api.validation import validate
 
 Json = dict[str, Any]
@@ -231,8 +231,7 @@ def created(obj: Json, among: Registry) -> Json:
     if type.namespaced:
         meta["namespace"] = "default"
     strategy(type).prepare_create(found)
-    if type.kind == "Service":
-        give_families(found)
+    strategy(type).complete(found)
     meta |= {"uid": "u", "creationTimestamp": NOW}
     if causes := validate(found, None, type):
         raise invalid("" if type.storage == "events" else type.group, type.kind, meta.get("name", ""), causes)

@@ -403,3 +403,17 @@ def test_who_owns_which_fields_is_taken_away(api: Api, nobody: list[object]) -> 
     applied = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}, "data": {"l": "3"}}
     reply = api.patch(f"{path}/a?fieldManager=t", applied, "apply-patch+yaml")
     assert {each["manager"] for each in reply.object["metadata"]["managedFields"]} == {"t", "before-first-apply"}
+
+
+def test_a_namespaces_finalizer_is_nobodys(api: Api) -> None:
+    """Unless who makes it says it."""
+
+    def owned(name: str, **more: Any) -> Any:
+        made = api.create(CORE, {"metadata": {"name": name}, **more})
+        assert made["spec"]["finalizers"] == ["kubernetes"]
+        (entry,) = made["metadata"]["managedFields"]
+        return entry["fieldsV1"].get("f:spec", {})
+
+    base = api.namespace()
+    assert owned(f"{base}-a") == {}
+    assert owned(f"{base}-b", spec={"finalizers": ["kubernetes"]}) == {"f:finalizers": {}}
