@@ -34,12 +34,13 @@ class ApiServerError(Exception):
 class ApiServer:
     """Where it is and how to get in; `pids` are etcd's and kube-apiserver's, `ready` the seconds that they took.
 
-    It believes clients whose certificate the CA of `ca` and `ca_key` signed.
+    Its own certificate is of `ca`; it believes clients whose certificate the other CA, `client_ca`, signed.
     """
 
     url: str
     ca: Path
-    ca_key: Path
+    client_ca: Path
+    client_ca_key: Path
     certificate: Path
     key: Path
     kubeconfig: Path
@@ -61,7 +62,8 @@ class Prepared:
     server: list[str]
     url: str
     ca: Path
-    ca_key: Path
+    client_ca: Path
+    client_ca_key: Path
     certificate: Path
     key: Path
     kubeconfig: Path
@@ -75,26 +77,26 @@ def prepare(folder: Path, *arguments: str, host: str = "127.0.0.1") -> Prepared:
     if problem := missing():
         raise ApiServerError(problem)
     folder.mkdir(parents=True, exist_ok=True)
-    authority = trustme.CA()
+    serving, clients = trustme.CA(), trustme.CA()
     ca, certificate, key = folder / "ca.crt", folder / "admin.crt", folder / "admin.key"
-    ca_key = folder / "ca.key"
-    authority.cert_pem.write_to_path(str(ca))
-    authority.private_key_pem.write_to_path(str(ca_key))
-    _write_pair(authority.issue_cert(host, "localhost", common_name="kube-apiserver"), folder / "server")
-    _write_pair(
-        authority.issue_cert("admin", common_name="admin", organization_name="system:masters"), folder / "admin"
-    )
+    client_ca, client_ca_key = folder / "client-ca.crt", folder / "client-ca.key"
+    serving.cert_pem.write_to_path(str(ca))
+    clients.cert_pem.write_to_path(str(client_ca))
+    clients.private_key_pem.write_to_path(str(client_ca_key))
+    _write_pair(serving.issue_cert(host, "localhost", common_name="kube-apiserver"), folder / "server")
+    _write_pair(clients.issue_cert("admin", common_name="admin", organization_name="system:masters"), folder / "admin")
     (store, peers), api = free_ports(2), free_ports(1)[0]
     urls = [f"http://127.0.0.1:{store}", f"http://127.0.0.1:{peers}"]
     url = f"https://{host}:{api}"
     kubeconfig = write_kubeconfig(folder / "admin.kubeconfig", url, ca, certificate, key)
-    server = [*_kube_apiserver(folder, host, api, urls[0], ca), *arguments]
+    server = [*_kube_apiserver(folder, host, api, urls[0], client_ca), *arguments]
     return Prepared(
         _command("etcd", _etcd(folder, *urls)),
         _command("kube-apiserver", server),
         url,
         ca,
-        ca_key,
+        client_ca,
+        client_ca_key,
         certificate,
         key,
         kubeconfig,
@@ -116,7 +118,8 @@ def running(folder: Path, *arguments: str) -> Iterator[ApiServer]:
         yield ApiServer(
             made.url,
             made.ca,
-            made.ca_key,
+            made.client_ca,
+            made.client_ca_key,
             made.certificate,
             made.key,
             made.kubeconfig,
@@ -183,7 +186,7 @@ def _etcd(folder: Path, clients: str, peers: str) -> list[str]:
     ]
 
 
-def _kube_apiserver(folder: Path, host: str, port: int, store: str, ca: Path) -> list[str]:
+def _kube_apiserver(folder: Path, host: str, port: int, store: str, client_ca: Path) -> list[str]:
     server = folder / "server"
     return [
         f"--etcd-servers={store}",
@@ -193,7 +196,7 @@ def _kube_apiserver(folder: Path, host: str, port: int, store: str, ca: Path) ->
         f"--cert-dir={folder}",
         f"--tls-cert-file={server}.crt",
         f"--tls-private-key-file={server}.key",
-        f"--client-ca-file={ca}",
+        f"--client-ca-file={client_ca}",
         f"--service-cluster-ip-range={SERVICE_RANGE}",
         "--service-account-issuer=https://kubernetes.default.svc",
         f"--service-account-key-file={server}.key",

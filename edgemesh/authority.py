@@ -9,6 +9,7 @@ Nodes are the user "edgemesh:node:NAME" in the group "edgemesh:nodes": CN and O,
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import ipaddress
 from collections.abc import Iterable, Mapping, Sequence
@@ -283,7 +284,8 @@ def _read_key(path: Path) -> PrivateKey:
     if not isinstance(key, PrivateKey):
         raise AuthorityError(f"{path} is neither an ECDSA nor an RSA key")
     if path.stat().st_mode & 0o077:
-        path.chmod(0o600)
+        with contextlib.suppress(OSError):  # a credential of systemd's: read-only, and its mode is that of an ACL
+            path.chmod(0o600)
     return key
 
 

@@ -83,9 +83,9 @@ def _add_cloud(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "--ca-cert",
         type=Path,
         metavar="FILE",
-        help="the CA whose clients the cluster's API believes (--client-ca-file)",
+        help="with it: the CA whose clients that API believes (its --client-ca-file), /etc/kubernetes/pki/ca.crt",
     )
-    there.add_argument("--ca-key", type=Path, metavar="FILE", help="its key")
+    there.add_argument("--ca-key", type=Path, metavar="FILE", help="its key, /etc/kubernetes/pki/ca.key")
     cloud.set_defaults(run=_cloud)
 
 

@@ -23,6 +23,7 @@ from edgemesh.join.endpoint import Answer, Endpoint
 from edgemesh.snapshot import Snapshot
 from sync.client import kubeconfig
 from sync.client.connection import Api, ApiStatus, ApiUnreachable
+from sync.client.kubeconfig import Access
 from sync.client.objects import ApiObjects
 from sync.client.wire import Followed
 from sync.controllers.slices import MANAGER
@@ -44,15 +45,18 @@ log = logging.getLogger("edgemesh.cloud")
 
 
 class Controllers:
-    """`api_server` is the URL for nodes; `cut` gets the serials of all revoked certificates, in this thread."""
+    """`reached` is how nodes reach the API; `cut` gets the serials of all revoked certificates, in this thread."""
 
-    def __init__(self, options: Options, state: State, api_server: str, cut: Callable[[frozenset[int]], None]) -> None:
+    def __init__(self, options: Options, state: State, reached: Access, cut: Callable[[frozenset[int]], None]) -> None:
         self._options = options
         self._state = state
-        self._api_server = api_server
+        self._api_server = reached.server
         self._cut = cut
         self._api = Api(kubeconfig.load(options.kubeconfig or state.kubeconfig))
-        self._endpoint = Endpoint(state.authority, self._api, grace=options.renewal_grace, nodes=options.embedded)
+        api_ca = None if options.embedded else reached.ca
+        self._endpoint = Endpoint(
+            state.authority, self._api, grace=options.renewal_grace, nodes=options.embedded, api_ca=api_ca
+        )
 
     async def run(self) -> None:
         """Until cancelled."""

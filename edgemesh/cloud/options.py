@@ -29,8 +29,8 @@ class OptionError(Exception):
 class Options(Struct, frozen=True, kw_only=True):
     """Addresses to listen on and to be reached at, ranges as CIDR text, times in seconds.
 
-    With `kubeconfig` the cloud serves a cluster that is there; `authority` are then the files of the CA that its
-    API believes (certificate, key), or None for a CA of the cloud's own.
+    With `kubeconfig` the cloud serves a cluster that is there; `authority` are then the files of the CA whose clients
+    its API believes (certificate, key). Without, both are None, and API and CA the cloud's own.
     """
 
     state_dir: Path = STATE_DIR
@@ -97,10 +97,7 @@ def read(words: argparse.Namespace) -> Options:
         for other, taken in ranges[:at]:
             if network.overlaps(taken):
                 raise OptionError(f"{_option(name)} {network} overlaps {_option(other)} {taken}: choose another")
-    if (words.ca_cert is None) != (words.ca_key is None):
-        raise OptionError("--ca-cert and --ca-key belong together")
-    if not words.kubeconfig and words.ca_cert:
-        raise OptionError("--ca-cert is for a cluster that is there: name its --kubeconfig, too")
+    _check_authority(words)
     return Options(
         state_dir=words.state_dir,
         listen=_address("--listen", words.listen, API_PORT),
@@ -112,10 +109,25 @@ def read(words: argparse.Namespace) -> Options:
         mesh_range=words.mesh_range,
         cluster_domain=words.cluster_domain,
         kubeconfig=words.kubeconfig,
-        authority=(words.ca_cert, words.ca_key) if words.ca_cert else None,
+        authority=(words.ca_cert, words.ca_key) if words.kubeconfig else None,
         node_grace=_seconds("--node-grace", words.node_grace),
         renewal_grace=_seconds("--renewal-grace", words.renewal_grace),
     )
+
+
+def _check_authority(words: argparse.Namespace) -> None:
+    """A cluster's API believes its own CA's clients alone, so nodes' certificates must be of that."""
+    given = {"--ca-cert": words.ca_cert, "--ca-key": words.ca_key}
+    if not words.kubeconfig:
+        for option in (option for option, path in given.items() if path):
+            raise OptionError(f"{option} is for a cluster that is there: name its --kubeconfig, too")
+    elif missing := [option for option, path in given.items() if not path]:
+        raise OptionError(
+            f"--kubeconfig needs {' and '.join(missing)}, too: nodes' certificates are signed by the CA whose clients "
+            "the cluster's API believes (its --client-ca-file). On a control plane's machine these are, of kubeadm, "
+            "/etc/kubernetes/pki/ca.crt and ca.key, of k3s /var/lib/rancher/k3s/server/tls/client-ca.crt and "
+            "client-ca.key"
+        )
 
 
 def _option(name: str) -> str:

@@ -16,15 +16,17 @@ import time
 from collections.abc import Awaitable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgemesh.authority import utc
 from edgemesh.cloud import state
 from edgemesh.cloud.options import Options, names
 from edgemesh.cloud.state import State, StateError
+from edgemesh.join.messages import MAX_API_CA
 from sync.api.gate import more_descriptors
 from sync.client import kubeconfig
-from sync.client.kubeconfig import KubeconfigError
+from sync.client.kubeconfig import Access, KubeconfigError
 from sync.store import StoreFault
 
 if TYPE_CHECKING:
@@ -45,20 +47,32 @@ def run(options: Options) -> None:
     """Until SIGTERM or SIGINT. Raises CloudError."""
     more_descriptors()
     try:
-        asyncio.run(Cloud(options, state.load(options, utc(time.time()))).run())
+        there = _there(options.kubeconfig) if options.kubeconfig else None  # before anything is made
+        asyncio.run(Cloud(options, state.load(options, utc(time.time())), there).run())
     except (StateError, KubeconfigError, StoreFault, ssl.SSLError) as error:
         raise CloudError(str(error)) from None
 
 
-class Cloud:
-    """One cloud; `run` it."""
+def _there(path: Path) -> Access:
+    """The API of a cluster that is there. Raises CloudError, KubeconfigError."""
+    access = kubeconfig.load(path)
+    if len(access.ca) > MAX_API_CA:
+        raise CloudError(
+            f"{path}: the certificate authorities have {len(access.ca)} bytes, and nodes are given {MAX_API_CA} at "
+            "most: name the API server's own CA"
+        )
+    return access
 
-    def __init__(self, options: Options, found: State) -> None:
+
+class Cloud:
+    """One cloud; `run` it. `there` is the API of the cluster that is there, None for one of the cloud's own."""
+
+    def __init__(self, options: Options, found: State, there: Access | None = None) -> None:
         self._options = options
         self._state = found
         self._names = names(options, str(ipaddress.ip_network(options.service_range)[1]))
         self._server: Server | None = None
-        self._api_server = ""
+        self._reached = there
         self._loop: asyncio.AbstractEventLoop
 
     async def run(self) -> None:
@@ -71,7 +85,8 @@ class Cloud:
         first = not here.admin.exists()
         here.keep_server(self._names, utc(time.time()))
         try:
-            await self._find_api()
+            if self._reached is None:
+                await self._serve_api()
             await self._control(first, stopping)
         finally:
             if self._server:
@@ -86,7 +101,8 @@ class Cloud:
         from edgemesh.cloud.thread import TrioThread
 
         options, here = self._options, self._state
-        controllers = Controllers(options, here, self._api_server, self._cut)
+        assert self._reached is not None
+        controllers = Controllers(options, here, self._reached, self._cut)
         thread = TrioThread(controllers.run)
         joining = Joining(partial(thread.call, controllers.join))
         tasks: list[asyncio.Task[Any]] = []
@@ -108,12 +124,8 @@ class Cloud:
             await joining.stop()
             await thread.stop()
 
-    async def _find_api(self) -> None:
-        """Serve the API, or find out where it is."""
+    async def _serve_api(self) -> None:
         options, here = self._options, self._state
-        if options.kubeconfig:
-            self._api_server = kubeconfig.load(options.kubeconfig).server
-            return
         from sync.api import server as api  # beside a cluster that is there it is not needed
 
         server = api.Server(
@@ -131,8 +143,8 @@ class Cloud:
         server.revoke(here.revoked_serials())  # before anybody connects; then the controllers say what is new
         port = await _listening(server.start(), "--listen")
         self._server = server
-        self._api_server = state.url(options.host, port)
-        here.keep_clients(self._api_server, self._loopback(port), utc(time.time()))
+        self._reached = Access(server=state.url(options.host, port), ca=here.authority.pem.decode())
+        here.keep_clients(self._reached.server, self._loopback(port), utc(time.time()))
 
     def _loopback(self, port: int) -> str:
         listened = self._options.listen.host
@@ -156,8 +168,8 @@ class Cloud:
                 joining.reload(here.certificate, here.key)
                 if self._server:
                     self._server.reload_certificate()
-            if self._server:
-                here.keep_clients(self._api_server, self._loopback(self._server.port), utc(time.time()))
+            if self._server and self._reached:
+                here.keep_clients(self._reached.server, self._loopback(self._server.port), utc(time.time()))
 
     def _cut(self, serials: frozenset[int]) -> None:
         """Called by the controllers' thread."""

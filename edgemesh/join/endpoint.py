@@ -74,7 +74,8 @@ class Answer(NamedTuple):
 class Endpoint:
     """`grace` is in seconds past a certificate's end that it may still be renewed.
 
-    With `nodes` a Node is made for each that has none; a cluster with kubelets has them do it.
+    With `nodes` a Node is made for each that has none; a cluster with kubelets has them do it. `api_ca` is whom the
+    API's own certificate is of (PEM; see JoinAnswer), where that is not the authority.
     """
 
     def __init__(
@@ -84,12 +85,14 @@ class Endpoint:
         *,
         grace: float = GRACE,
         nodes: bool = True,
+        api_ca: str | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._authority = authority
         self._api = api
         self._grace = grace
         self._nodes = nodes
+        self._api_ca = api_ca
         self._clock = clock
         self._limits = Limits()
 
@@ -142,7 +145,7 @@ class Endpoint:
             await self._node(name, request.zone)
         if new:
             log.info("node %s joined from %s with the token %s", name, address, token.id)
-        return JoinAnswer(pem.decode(), self._authority.pem.decode(), cluster)
+        return JoinAnswer(pem.decode(), self._authority.pem.decode(), cluster, self._api_ca)
 
     async def _token(self, text: str, name: str, now: datetime) -> tokens.Kept:
         try:

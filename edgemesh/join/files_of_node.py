@@ -1,6 +1,7 @@
 """What a node that joined has on its disk, as pure text.
 
 STATE/pki/{ca.crt, node.crt, node.key}    the cluster's CA, this node's certificate and its TLS key (0600)
+STATE/pki/api-ca.crt                      whom the API's own certificate is of, where that is not the cluster's CA
 STATE/pki/cluster.json                    what the cloud said of the cluster: where to renew, relays, ranges
 STATE/node.kubeconfig                     how the agent reaches the API (0600)
 CONFIG/edgemesh-agent.yaml                EdgeMeshAgent configuration
@@ -42,6 +43,14 @@ class Places(Struct, frozen=True, kw_only=True):
         return self.pki / "ca.crt"
 
     @property
+    def api_ca(self) -> Path:
+        """Whom the API's own certificate is of; the cluster's CA where it is not there, the system's where it is empty.
+
+        Of its clients the API believes those of the cluster's CA.
+        """
+        return self.pki / "api-ca.crt"
+
+    @property
     def certificate(self) -> Path:
         """The node's; written last of what comes from the cloud: with it the node has joined."""
         return self.pki / "node.crt"
@@ -76,8 +85,13 @@ class File(Struct, frozen=True):
     ours: bool = False
 
 
-def kubeconfig(places: Places, name: str, cluster: Cluster, ca: str) -> File:
-    """The node's kubeconfig: its certificate by path, so that a renewed one is taken up."""
+def kubeconfig(places: Places, name: str, cluster: Cluster, api_ca: str) -> File:
+    """The node's kubeconfig: its certificate by path, so that a renewed one is taken up.
+
+    `api_ca` is whom the API's own certificate is of, PEM; empty for the system's authorities.
+    """
+    data = base64.b64encode(api_ca.encode()).decode()
+    authority = f"\n    certificate-authority-data: {data}" if api_ca else ""
     text = f"""\
 apiVersion: v1
 kind: Config
@@ -85,8 +99,7 @@ current-context: edgemesh
 clusters:
 - name: edgemesh
   cluster:
-    server: {_quoted(cluster.api_server)}
-    certificate-authority-data: {base64.b64encode(ca.encode()).decode()}
+    server: {_quoted(cluster.api_server)}{authority}
 contexts:
 - name: edgemesh
   context:

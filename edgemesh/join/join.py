@@ -108,6 +108,10 @@ def _ask(wish: Wish, say: Say) -> tuple[Cluster, str]:
     certificate = trust.check_certificate(answer.certificate, wish.name, key, ca)
     trust.check_clock(certificate, utc(time.time()), told.time)
     files.replace(places.ca, ca.encode(), 0o644)
+    if answer.api_ca is None:
+        places.api_ca.unlink(missing_ok=True)
+    else:
+        files.replace(places.api_ca, answer.api_ca.encode(), 0o644)
     files.replace(places.cluster, msgspec.json.format(msgspec.json.encode(answer.cluster)) + b"\n", 0o644)
     files.replace(places.certificate, answer.certificate.encode(), 0o644)
     say(f"joined as {wish.name}: certificate until {certificate.not_valid_after_utc:%Y-%m-%d} in {places.pki}")
@@ -149,7 +153,8 @@ async def _post(url: str, ca: str, request: JoinRequest, cloud: float) -> JoinAn
 def _derived(wish: Wish, cluster: Cluster, ca: str, say: Say, joined: bool) -> bool:
     """Write what follows from the membership. Whether anything was written."""
     places = wish.places
-    wanted = [kubeconfig(places, wish.name, cluster, ca)]
+    api_ca = files.read(places.api_ca)
+    wanted = [kubeconfig(places, wish.name, cluster, ca if api_ca is None else api_ca.decode())]
     if joined or files.read(places.config) is None:  # else it is the operator's, and no relay's name is looked up
         cluster = msgspec.structs.replace(cluster, relays=tuple(_resolved(cluster.relays, say)))
         wanted.append(agent_config(places, cluster))

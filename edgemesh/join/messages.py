@@ -18,6 +18,9 @@ MAX_ANSWER = 64 << 10
 MAX_SKEW = 900.0
 """Seconds that the clock of a node that renews may be off."""
 
+MAX_API_CA = 32 << 10
+"""Bytes of the API's authorities."""
+
 _Pem = Annotated[str, Meta(max_length=8192)]
 _LABEL = b"edgemesh.kubeedge.io/renew/1\0"
 
@@ -54,11 +57,16 @@ class JoinRequest(Struct, frozen=True, rename="camel"):
 
 
 class JoinAnswer(Struct, frozen=True):
-    """The node's certificate and the authority's, in PEM."""
+    """The node's certificate and the authority's, in PEM.
+
+    `api_ca` is whom the API's own certificate is of, PEM: that authority where it is left out, the system's authorities
+    where it is empty.
+    """
 
     certificate: _Pem
     ca: _Pem
     cluster: Cluster
+    api_ca: Annotated[str, Meta(max_length=MAX_API_CA)] | None = None
 
 
 class RenewRequest(Struct, frozen=True):

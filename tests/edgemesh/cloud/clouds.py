@@ -91,7 +91,7 @@ def beside_kubernetes(folder: Path) -> Iterator[Cloud]:
             "contexts: [{name: c, context: {cluster: c, user: u}}]\n"
             f"users: [{{name: u, user: {{tokenFile: '{token}'}}}}]\n"
         )
-        signer = ["--ca-cert", str(api.ca), "--ca-key", str(api.ca_key)]
+        signer = ["--ca-cert", str(api.client_ca), "--ca-key", str(api.client_ca_key)]
         options = ["--kubeconfig", str(config), *signer]
         with _running(folder, folder / "cloud", api.kubeconfig, False, options) as cloud:
             yield cloud

@@ -47,7 +47,7 @@ def test_a_certificate_that_was_revoked_before(tmp_path: Path, listed: bool) -> 
 
     async def main() -> int:
         cloud = Cloud(options, found)
-        await cloud._find_api()  # as far as serving, without the controllers that read the list later
+        await cloud._serve_api()  # as far as serving, without the controllers that read the list later
         assert cloud._server is not None
         try:
             return await asyncio.to_thread(code, cloud._server.port, found.ca, made, tmp_path)

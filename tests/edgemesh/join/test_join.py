@@ -99,6 +99,23 @@ def test_what_was_written_is_read(world: World) -> None:
     assert (read.cluster_domain, read.state_dir) == ("site.example", str(world.places.state_dir))
 
 
+@pytest.mark.parametrize("api_ca", ["the API's CA", ""])
+def test_the_api_may_have_a_ca_of_its_own(world: World, api_ca: str) -> None:
+    world.places.pki.mkdir(parents=True)
+    world.cloud.endpoint._api_ca = api_ca
+    world.join()
+    cluster_ca = world.cloud.authority.pem.decode()
+    assert (kubeconfig.load(world.places.kubeconfig).ca, world.places.ca.read_text()) == (api_ca, cluster_ca)
+    assert world.join(url="", token="")[0].endswith("nothing to do")
+    assert kubeconfig.load(world.places.kubeconfig).ca == api_ca
+
+
+def test_an_api_ca_of_another_attempt_is_not_kept(world: World) -> None:
+    files.replace(world.places.api_ca, b"another cloud's", 0o644)
+    world.join()
+    assert kubeconfig.load(world.places.kubeconfig).ca == world.cloud.authority.pem.decode()
+
+
 def test_units_are_for_this_node(world: World) -> None:
     world.join()
     for name in units.NAMES:

@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import msgspec
 import pytest
 import trio
 import trio.testing
@@ -19,7 +20,7 @@ import trustme
 from bench import apiserver
 from sync.client import credentials
 from sync.client.connection import Api, ApiStatus, ApiUnreachable
-from sync.client.kubeconfig import Access, load
+from sync.client.kubeconfig import Access
 from tests.sync.api.apis import running_embedded
 from tests.sync.client.serving import response, saying, serving, status
 
@@ -43,35 +44,36 @@ def access(server: str, ca: trustme.CA, certificate: trustme.LeafCert | None) ->
 
 
 @contextmanager
-def apis(name: str, folder: Path) -> Iterator[tuple[str, trustme.CA]]:
-    """The URL of one of the two APIs, and the CA it believes."""
+def apis(name: str, folder: Path) -> Iterator[tuple[str, str, trustme.CA]]:
+    """The URL of one of the two APIs, whom its certificate is of (PEM), and the CA whose clients it believes."""
     if name == "embedded":
         with running_embedded(folder) as embedded:
             assert embedded.authority
-            yield embedded.url, embedded.authority
+            yield embedded.url, embedded.ca.read_text(), embedded.authority
     else:
         if problem := apiserver.missing():
             pytest.skip(problem)
         with apiserver.running(folder) as found:
-            key = found.ca_key.read_bytes()
-            yield load(found.kubeconfig).server, trustme.CA.from_pem(found.ca.read_bytes(), key)
+            clients = trustme.CA.from_pem(found.client_ca.read_bytes(), found.client_ca_key.read_bytes())
+            yield found.url, found.ca.read_text(), clients
 
 
 @pytest.mark.parametrize("name", ["embedded", "kube-apiserver"])
 def test_a_certificate_that_ended_on_both_apis(name: str, tmp_path: Path) -> None:
-    async def main(server: str, ca: trustme.CA) -> None:
+    async def main(server: str, serving: str, ca: trustme.CA) -> None:
+        ended = msgspec.structs.replace(access(server, ca, client(ca, OLD)), ca=serving)
         where = server.removeprefix("https://")
         begin = {"embedded": f"{where}: the connection was closed without an answer", "kube-apiserver": "Unauthorized"}
         for ask in ("get", "create") * 3:  # closed or reset, as its timing is, the reason is one
-            async with Api(access(server, ca, client(ca, OLD))) as api:
+            async with Api(ended) as api:
                 with pytest.raises((ApiUnreachable, ApiStatus)) as caught:
                     await (api.get(PATH) if ask == "get" else api.create(PATH, {"x": "y" * 100_000}))
                 told = "the client certificate (inline), which ended on 2024-02-03 04:05 UTC, is not accepted"
                 assert str(caught.value) == f"{begin[name]}: {told}"
                 assert api.refused == told
 
-    with apis(name, tmp_path) as (server, ca):
-        trio.run(main, server, ca)
+    with apis(name, tmp_path) as found:
+        trio.run(main, *found)
 
 
 @contextmanager
