@@ -8,6 +8,7 @@ from typing import Annotated
 
 from msgspec import Meta, Struct, field
 
+from edgemesh.ranges import CLUSTER_DOMAIN, MESH_RANGE, POD_RANGE, SERVICE_RANGE
 from sync.resources.shape import Ignorable, Path, Reader
 
 API_VERSION = "agent.edgemesh.config.kubeedge.io/v1alpha1"
@@ -39,10 +40,10 @@ class CommonConfig(Section, frozen=True):
 
     bridge_device_name: str = "edgemesh0"
     bridge_device_ip: str = field(default="169.254.96.16", name="bridgeDeviceIP")
-    cluster_domain: str = "cluster.local"
-    service_cidr: str = field(default="10.96.0.0/12", name="serviceCIDR")
-    pod_cidr: str = field(default="10.244.0.0/16", name="podCIDR")
-    mesh_cidr: str = field(default="10.222.0.0/16", name="meshCIDR")
+    cluster_domain: str = CLUSTER_DOMAIN
+    service_cidr: str = field(default=SERVICE_RANGE, name="serviceCIDR")
+    pod_cidr: str = field(default=POD_RANGE, name="podCIDR")
+    mesh_cidr: str = field(default=MESH_RANGE, name="meshCIDR")
     state_dir: str = "/var/lib/edgemesh"
     run_dir: str = "/run/edgemesh"
 

@@ -9,6 +9,8 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from edgemesh.ranges import CLUSTER_DOMAIN, MESH_RANGE, POD_RANGE, SERVICE_RANGE
+
 if TYPE_CHECKING:
     from datetime import datetime
 
@@ -64,12 +66,10 @@ def _add_cloud(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     cloud.add_argument(
         "--relay", action="append", default=[], metavar="HOST:PORT", help="a relay that nodes are told of; repeatable"
     )
-    cloud.add_argument("--service-range", default="10.96.0.0/12", metavar="CIDR", help="default %(default)s")
-    cloud.add_argument(
-        "--pod-range", default="10.244.0.0/16", metavar="CIDR", help="a /24 a node (default %(default)s)"
-    )
-    cloud.add_argument("--mesh-range", default="10.222.0.0/16", metavar="CIDR", help="default %(default)s")
-    cloud.add_argument("--cluster-domain", default="cluster.local", metavar="NAME", help="default %(default)s")
+    cloud.add_argument("--service-range", default=SERVICE_RANGE, metavar="CIDR", help="default %(default)s")
+    cloud.add_argument("--pod-range", default=POD_RANGE, metavar="CIDR", help="a /24 a node (default %(default)s)")
+    cloud.add_argument("--mesh-range", default=MESH_RANGE, metavar="CIDR", help="default %(default)s")
+    cloud.add_argument("--cluster-domain", default=CLUSTER_DOMAIN, metavar="NAME", help="default %(default)s")
     cloud.add_argument("--node-grace", default="40s", metavar="TIME", help="until a silent node is lost: %(default)s")
     cloud.add_argument(
         "--renewal-grace",

@@ -21,19 +21,24 @@ from typing import NamedTuple
 
 from msgspec import Struct
 
-from edgemesh.agent_file import API_VERSION, KIND, READER, AgentFile, CommonConfig, FilterMode, reason
+from edgemesh.agent_file import API_VERSION, KIND, READER, AgentFile, FilterMode, reason
+from edgemesh.ranges import (
+    CLUSTER_DOMAIN,
+    MESH_RANGE,
+    POD_RANGE,
+    SERVICE_RANGE,
+    Setting,
+    normal,
+    wrong_domain,
+    wrong_ranges,
+)
 from sync.client import document
 from sync.resources.shape import Fault, Path, spell, suggest
 from sync.resources.validate import split_host_port
 from tunnel.endpoint import Address
 
-RESERVED = ("100.64.0.0/10", "172.17.0.0/16", "192.168.0.0/16", "169.254.0.0/16", "127.0.0.0/8", "224.0.0.0/4")
-"""Ranges that sites have in use by default (carriers, Docker, home networks, link-local): no place for the mesh."""
-
 _DEVICE_MAX = 15
 """Bytes of a Linux interface name (IFNAMSIZ less the final zero)."""
-_LABEL = "[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"
-"""Of a domain's name (RFC 1123, 2.1)."""
 
 
 class RelayNode(NamedTuple):
@@ -73,10 +78,10 @@ class Config(Struct, frozen=True, kw_only=True):
     tunnel_device: str = "edgemesh-wg"
     relay_port: int = 20006
     relays: tuple[RelayNode, ...] = ()
-    cluster_domain: str = "cluster.local"
-    service_range: str = "10.96.0.0/12"
-    pod_range: str = "10.244.0.0/16"
-    mesh_range: str = "10.222.0.0/16"
+    cluster_domain: str = CLUSTER_DOMAIN
+    service_range: str = SERVICE_RANGE
+    pod_range: str = POD_RANGE
+    mesh_range: str = MESH_RANGE
     master: str = ""
     kubeconfig: str = ""
     state_dir: str = "/var/lib/edgemesh"
@@ -187,7 +192,7 @@ def _config(name: str, read: AgentFile) -> Config:
             )
             for node in tunnel.relay_nodes
         ),
-        cluster_domain=common.cluster_domain.rstrip(".").lower(),
+        cluster_domain=normal(common.cluster_domain),
         service_range=common.service_cidr,
         pod_range=common.pod_cidr,
         mesh_range=common.mesh_cidr,
@@ -220,9 +225,15 @@ def _faults(read: AgentFile) -> Iterator[Fault]:
     ):
         if not os.path.isabs(directory):
             yield Fault(at, f"{directory!r} is not an absolute path", "a path that begins with '/'")
-    if not re.fullmatch(rf"{_LABEL}(\.{_LABEL})*\.?", common.cluster_domain.lower()):
-        at = ("commonConfig", "clusterDomain")
-        yield Fault(at, f"{common.cluster_domain!r} is not a domain", "such as cluster.local")
+    wrong = [
+        *wrong_domain(Setting("clusterDomain", common.cluster_domain)),
+        *wrong_ranges(
+            Setting("serviceCIDR", common.service_cidr),
+            Setting("podCIDR", common.pod_cidr),
+            Setting("meshCIDR", common.mesh_cidr),
+        ),
+    ]
+    yield from (Fault(("commonConfig", each.name), each.wrong, each.right) for each in wrong)
     if (kubeconfig := read.kube_api_config.kube_config) and not os.path.isabs(kubeconfig):
         at = ("kubeAPIConfig", "kubeConfig")
         yield Fault(at, f"{kubeconfig!r} is not an absolute path", "a path that begins with '/'")
@@ -231,33 +242,6 @@ def _faults(read: AgentFile) -> Iterator[Fault]:
             if not _is_address(split_host_port(text, 1)[0]):
                 at = ("modules", "edgeTunnel", "relayNodes", i, "advertiseAddress", j)
                 yield Fault(at, f"{text!r} is not an address", "an IP address, with ':port' if it is another")
-    yield from _range_faults(common)
-
-
-def _range_faults(common: CommonConfig) -> Iterator[Fault]:
-    """Ranges that are none, or not IPv4, as services, pods and mesh addresses are, or that overlap."""
-    ranges: dict[str, ipaddress.IPv4Network] = {}
-    for name, text in (
-        ("serviceCIDR", common.service_cidr),
-        ("podCIDR", common.pod_cidr),
-        ("meshCIDR", common.mesh_cidr),
-    ):
-        at = ("commonConfig", name)
-        try:
-            network = ipaddress.IPv4Network(text)
-        except ValueError as error:
-            bits = "host bits" in str(error)
-            right = str(ipaddress.IPv4Network(text, strict=False)) if bits else "such as 10.96.0.0/12"
-            yield Fault(at, f"{text!r} is not a range of IPv4 addresses", right)
-            continue
-        for other, taken in ranges.items():
-            if network.overlaps(taken):
-                yield Fault(at, f"{network} overlaps {other} {taken}", "a range of its own")
-        if name == "meshCIDR":
-            for taken in map(ipaddress.IPv4Network, RESERVED):
-                if network.overlaps(taken):
-                    yield Fault(at, f"{network} overlaps {taken}, which sites use", "such as 10.222.0.0/16")
-        ranges[name] = network
 
 
 def _is_address(text: str, *versions: int) -> bool:

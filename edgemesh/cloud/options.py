@@ -13,6 +13,16 @@ from msgspec import Struct
 
 from edgemesh import token
 from edgemesh.join.messages import Cluster
+from edgemesh.ranges import (
+    CLUSTER_DOMAIN,
+    MESH_RANGE,
+    POD_RANGE,
+    SERVICE_RANGE,
+    Setting,
+    normal,
+    wrong_domain,
+    wrong_ranges,
+)
 from sync.controllers.nodes import GRACE
 from sync.resources.validate import split_host_port
 from tunnel.endpoint import Address
@@ -38,10 +48,10 @@ class Options(Struct, frozen=True, kw_only=True):
     join_listen: Address = Address("0.0.0.0", JOIN_PORT)
     advertise: tuple[str, ...] = ()
     relays: tuple[str, ...] = ()
-    service_range: str = "10.96.0.0/12"
-    pod_range: str = "10.244.0.0/16"
-    mesh_range: str = "10.222.0.0/16"
-    cluster_domain: str = "cluster.local"
+    service_range: str = SERVICE_RANGE
+    pod_range: str = POD_RANGE
+    mesh_range: str = MESH_RANGE
+    cluster_domain: str = CLUSTER_DOMAIN
     kubeconfig: Path | None = None
     authority: tuple[Path, Path] | None = None
     node_grace: float = GRACE
@@ -88,15 +98,7 @@ def bracketed(host: str) -> str:
 
 def read(words: argparse.Namespace) -> Options:
     """From the command line. Raises OptionError."""
-    for name in ("service_range", "pod_range", "mesh_range"):
-        _network(_option(name), getattr(words, name))
-    ranges = [
-        (name, ipaddress.ip_network(getattr(words, name))) for name in ("service_range", "pod_range", "mesh_range")
-    ]
-    for at, (name, network) in enumerate(ranges):
-        for other, taken in ranges[:at]:
-            if network.overlaps(taken):
-                raise OptionError(f"{_option(name)} {network} overlaps {_option(other)} {taken}: choose another")
+    _check_ranges(words)
     _check_authority(words)
     return Options(
         state_dir=words.state_dir,
@@ -107,7 +109,7 @@ def read(words: argparse.Namespace) -> Options:
         service_range=words.service_range,
         pod_range=words.pod_range,
         mesh_range=words.mesh_range,
-        cluster_domain=words.cluster_domain,
+        cluster_domain=normal(words.cluster_domain),
         kubeconfig=words.kubeconfig,
         authority=(words.ca_cert, words.ca_key) if words.kubeconfig else None,
         node_grace=_seconds("--node-grace", words.node_grace),
@@ -130,17 +132,19 @@ def _check_authority(words: argparse.Namespace) -> None:
         )
 
 
-def _option(name: str) -> str:
-    return "--" + name.replace("_", "-")
-
-
-def _network(option: str, text: str) -> None:
-    try:
-        found = ipaddress.ip_network(text)
-    except ValueError as error:
-        raise OptionError(f"{option} {text}: {error}: a range such as 10.244.0.0/16") from None
-    if found.version != 4 or found.prefixlen > 24:
-        raise OptionError(f"{option} {text}: an IPv4 range of /24 or larger, such as 10.244.0.0/16")
+def _check_ranges(words: argparse.Namespace) -> None:
+    """What the agents would refuse, and ranges that are too small to give nodes anything of."""
+    domain = Setting("--cluster-domain", words.cluster_domain)
+    ranges = [
+        Setting("--service-range", words.service_range),
+        Setting("--pod-range", words.pod_range),
+        Setting("--mesh-range", words.mesh_range),
+    ]
+    for name, wrong, right in (*wrong_ranges(*ranges), *wrong_domain(domain)):
+        raise OptionError(f"{name}: {wrong}; {right}")
+    for name, text in ranges:
+        if ipaddress.IPv4Network(text).prefixlen > 24:
+            raise OptionError(f"{name}: {text} is too small; a range of /24 or larger")
 
 
 def _address(option: str, text: str, port: int) -> Address:

@@ -12,6 +12,8 @@ from typing import Annotated
 
 from msgspec import Meta, Struct, field
 
+from edgemesh.ranges import CLUSTER_DOMAIN, MESH_RANGE, POD_RANGE, SERVICE_RANGE
+
 MAX_BODY = 16 << 10
 """Bytes of a request; answers are at most 64 KiB."""
 MAX_ANSWER = 64 << 10
@@ -31,10 +33,10 @@ class Cluster(Struct, frozen=True, rename="camel", omit_defaults=True):
     api_server: str
     join: str
     relays: tuple[str, ...] = ()
-    service_cidr: str = field(default="10.96.0.0/12", name="serviceCIDR")
-    pod_cidr: str = field(default="10.244.0.0/16", name="podCIDR")
-    mesh_cidr: str = field(default="10.222.0.0/16", name="meshCIDR")
-    cluster_domain: str = "cluster.local"
+    service_cidr: str = field(default=SERVICE_RANGE, name="serviceCIDR")
+    pod_cidr: str = field(default=POD_RANGE, name="podCIDR")
+    mesh_cidr: str = field(default=MESH_RANGE, name="meshCIDR")
+    cluster_domain: str = CLUSTER_DOMAIN
 
 
 class AuthorityAnswer(Struct, frozen=True):

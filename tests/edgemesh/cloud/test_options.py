@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from edgemesh import cli
+from edgemesh.cloud.options import read
 
 
 def refused(capsys: pytest.CaptureFixture[str], folder: Path, *words: str, status: int = 2) -> str:
@@ -15,6 +16,26 @@ def refused(capsys: pytest.CaptureFixture[str], folder: Path, *words: str, statu
     assert cli.main(["cloud", "--state-dir", str(state), *words]) == status
     assert not state.exists()
     return capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("--mesh-range 100.64.0.0/16", "--mesh-range: 100.64.0.0/16 overlaps 100.64.0.0/10, which sites use; such as"),
+        ("--pod-range 10.96.0.0/16", "--pod-range: 10.96.0.0/16 overlaps --service-range 10.96.0.0/12; a range of"),
+        ("--service-range 10.0.0.1/16", "--service-range: '10.0.0.1/16' is not a range of IPv4 addresses; 10.0.0.0/16"),
+        ("--service-range fd96::/108", "--service-range: 'fd96::/108' is not a range of IPv4 addresses; such as"),
+        ("--mesh-range 10.222.0.0/25", "--mesh-range: 10.222.0.0/25 is too small; a range of /24"),
+        ("--cluster-domain Bad_Domain..x", "--cluster-domain: 'Bad_Domain..x' is not a domain; such as cluster.local"),
+    ],
+)
+def test_what_agents_would_refuse(tmp_path: Path, capsys: pytest.CaptureFixture[str], words: str, said: str) -> None:
+    assert said in refused(capsys, tmp_path, *words.split())
+
+
+def test_a_domain_is_compared_as_agents_do() -> None:
+    words = cli.parser().parse_args(["cloud", "--cluster-domain", "Site.Example."])
+    assert read(words).cluster_domain == "site.example"
 
 
 @pytest.mark.parametrize(
