@@ -6,6 +6,7 @@ STATE/cloud.crt, cloud.key, cloud.kubeconfig    the controllers' way to the embe
 STATE/admin.kubeconfig                    yours: all rights, for a year
 STATE/api.db                              the embedded API's objects
 STATE/revoked.crl                         the list of the revoked
+STATE/cluster.json                        ranges and domain, which a cluster keeps
 
 Keys and kubeconfigs are mode 0600. Certificates are made anew when they are past `RENEW` of their life, or are for
 other names than they should be.
@@ -19,6 +20,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
+import msgspec
 from cryptography import x509
 from msgspec import Struct
 
@@ -30,6 +32,7 @@ ADMINS = "system:masters"
 """Kubernetes' group of all rights."""
 CLOUD_USER = "edgemesh:cloud"
 RENEW = 0.7
+KEPT = "cluster.json"
 
 log = logging.getLogger("edgemesh.cloud")
 
@@ -131,16 +134,19 @@ class State(Struct, frozen=True):
 
 
 def load(options: Options, now: datetime) -> State:
-    """The state directory, made if need be. Raises StateError."""
+    """The state directory, made if need be; where it can't be used nothing is written. Raises StateError."""
     folder = options.state_dir.absolute()
     try:
+        given = authority.load(*options.authority) if options.authority else None
+        _check(folder, options)
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         folder.chmod(0o700)
-        given = options.authority
-        signer = authority.load(*given) if given else authority.load_or_make(folder, now)
-        state = State(folder, signer)
-        if given and files.read(state.ca) != signer.pem:
-            files.replace(state.ca, signer.pem, 0o644)
+        state = State(folder, given or authority.load_or_make(folder, now))
+        if given and files.read(state.ca) != given.pem:
+            files.replace(state.ca, given.pem, 0o644)
+        kept = msgspec.json.format(msgspec.json.encode(Kept.of(options))) + b"\n"
+        if files.read(folder / KEPT) != kept:
+            files.replace(folder / KEPT, kept)
     except OSError as error:
         do = "run as root, or name another with --state-dir" if isinstance(error, PermissionError) else "see there"
         raise StateError(
@@ -149,6 +155,59 @@ def load(options: Options, now: datetime) -> State:
     except AuthorityError as error:
         raise StateError(str(error)) from None
     return state
+
+
+class Kept(Struct, frozen=True, rename="kebab"):
+    """What a cluster keeps from its first start on: options by their names.
+
+    Objects have addresses of the ranges, and nodes were told ranges and domain when they joined.
+    """
+
+    service_range: str
+    pod_range: str
+    mesh_range: str
+    cluster_domain: str
+
+    @classmethod
+    def of(cls, options: Options) -> Kept:
+        """As the options say."""
+        return cls(options.service_range, options.pod_range, options.mesh_range, options.cluster_domain)
+
+
+def _check(folder: Path, options: Options) -> None:
+    """What is there has its CA, and is of a cluster as the options say. Raises StateError."""
+    database, authority_files = folder / "api.db", [folder / "ca.crt", folder / "ca.key"]
+    if database.exists():
+        if not options.embedded:
+            raise StateError(
+                f"{database} is of a cloud with an API of its own: name another --state-dir beside a cluster that is "
+                "there, or leave --kubeconfig out"
+            )
+        if not any(path.exists() for path in authority_files):
+            raise StateError(
+                f"{' and '.join(map(str, authority_files))} are missing, and {database} is there: with another CA all "
+                f"nodes would be cut off. Put both back from a backup; without one, move {folder} away to begin anew, "
+                "and have all nodes join again"
+            )
+    elif options.embedded:
+        return  # nothing has an address yet
+    path = folder / KEPT
+    if (text := files.read(path)) is None:
+        return
+    try:
+        kept = msgspec.json.decode(text, type=Kept)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise StateError(
+            f"{path} can't be read ({error}): put it back from a backup, or remove it to have it written anew from "
+            "the options, which then must be those that the cluster began with"
+        ) from None
+    before, wanted = msgspec.to_builtins(kept), msgspec.to_builtins(Kept.of(options))
+    for name, value in before.items():
+        if value != wanted[name]:
+            raise StateError(
+                f"--{name} {wanted[name]}: this cluster has {value}, by which its nodes and services have addresses "
+                f"and names: start it with --{name} {value}, or begin anew with an empty --state-dir"
+            )
 
 
 def _certificate(path: Path) -> x509.Certificate | None:
