@@ -7,6 +7,7 @@ controllers' modules, trio among them, are imported.
 from __future__ import annotations
 
 import asyncio
+import errno
 import importlib
 import ipaddress
 import logging
@@ -21,13 +22,14 @@ from typing import TYPE_CHECKING, Any
 
 from edgemesh.authority import utc
 from edgemesh.cloud import state
-from edgemesh.cloud.options import Options, names
+from edgemesh.cloud.options import Options, bracketed, names
 from edgemesh.cloud.state import State, StateError
 from edgemesh.join.messages import MAX_API_CA
 from sync.api.gate import more_descriptors
 from sync.client import kubeconfig
 from sync.client.kubeconfig import Access, KubeconfigError
 from sync.store import StoreFault
+from tunnel.endpoint import Address
 
 if TYPE_CHECKING:
     from edgemesh.cloud.joining import Joining
@@ -107,7 +109,8 @@ class Cloud:
         joining = Joining(partial(thread.call, controllers.join))
         tasks: list[asyncio.Task[Any]] = []
         try:
-            port = await _listening(joining.start(options.join_listen, here.certificate, here.key), "--join-listen")
+            start = joining.start(options.join_listen, here.certificate, here.key)
+            port = await _listening(start, options.join_listen, "--join-listen")
             log.info("nodes join at %s", state.url(options.host, port))
             thread.start()
             if first and options.embedded:
@@ -141,7 +144,7 @@ class Cloud:
             )
         )
         server.revoke(here.revoked_serials())  # before anybody connects; then the controllers say what is new
-        port = await _listening(server.start(), "--listen")
+        port = await _listening(server.start(), options.listen, "--listen")
         self._server = server
         self._reached = Access(server=state.url(options.host, port), ca=here.authority.pem.decode())
         here.keep_clients(self._reached.server, self._loopback(port), utc(time.time()))
@@ -177,9 +180,10 @@ class Cloud:
             self._loop.call_soon_threadsafe(self._server.revoke, serials)
 
 
-async def _listening(start: Awaitable[int], option: str) -> int:
+async def _listening(start: Awaitable[int], listen: Address, option: str) -> int:
     try:
         return await start
     except OSError as error:
-        why = error.strerror or str(error)
-        raise CloudError(f"{why}: stop what listens there, or choose another address with {option}") from None
+        do = "stop what listens there, or " if error.errno == errno.EADDRINUSE else ""
+        where = f"{bracketed(listen.host)}:{listen.port}"
+        raise CloudError(f"{where}: {error.strerror or error}: {do}choose another address with {option}") from None

@@ -179,6 +179,7 @@ def test_it_ends_when_told_and_says_what_is_wrong(tmp_path: Path) -> None:
         options = ["--listen", f"127.0.0.1:{port}", "--advertise", "127.0.0.1"]
         done = subprocess.run([*second, *options], capture_output=True, text=True, timeout=30)
         assert done.returncode == 1
+        assert f"127.0.0.1:{port}: Address already in use: stop what listens there" in done.stderr
         assert "--listen" in done.stderr
         assert "Traceback" not in done.stderr
         cloud.process.terminate()
