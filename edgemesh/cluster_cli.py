@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-ADMIN = Path("/var/lib/edgemesh-cloud/admin.kubeconfig")
+CLOUD_STATE = Path("/var/lib/edgemesh-cloud")
+ADMIN = CLOUD_STATE / "admin.kubeconfig"
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -53,7 +54,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 def _add_cloud(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     cloud = commands.add_parser("cloud", help="a Kubernetes API on one file, joining, and the mesh's controllers")
-    cloud.add_argument("--state-dir", type=Path, default=ADMIN.parent, metavar="DIR", help="default %(default)s")
+    cloud.add_argument("--state-dir", type=Path, default=CLOUD_STATE, metavar="DIR", help="default %(default)s")
     cloud.add_argument("--listen", default="0.0.0.0:6443", metavar="IP:PORT", help="the API (default %(default)s)")
     cloud.add_argument("--join-listen", default="0.0.0.0:10002", metavar="IP:PORT", help="default %(default)s")
     cloud.add_argument(

@@ -27,7 +27,6 @@ from sync.controllers.nodes import GRACE
 from sync.resources.validate import split_host_port
 from tunnel.endpoint import Address
 
-STATE_DIR = Path("/var/lib/edgemesh-cloud")
 API_PORT = 6443
 JOIN_PORT = 10002
 
@@ -43,7 +42,7 @@ class Options(Struct, frozen=True, kw_only=True):
     its API believes (certificate, key). Without, both are None, and API and CA the cloud's own.
     """
 
-    state_dir: Path = STATE_DIR
+    state_dir: Path
     listen: Address = Address("0.0.0.0", API_PORT)
     join_listen: Address = Address("0.0.0.0", JOIN_PORT)
     advertise: tuple[str, ...] = ()
@@ -140,8 +139,8 @@ def _check_ranges(words: argparse.Namespace) -> None:
         Setting("--pod-range", words.pod_range),
         Setting("--mesh-range", words.mesh_range),
     ]
-    for name, wrong, right in (*wrong_ranges(*ranges), *wrong_domain(domain)):
-        raise OptionError(f"{name}: {wrong}; {right}")
+    if wrong := [*wrong_ranges(*ranges), *wrong_domain(domain)]:
+        raise OptionError("\n".join(f"{each.name}: {each.wrong}; {each.right}" for each in wrong))
     for name, text in ranges:
         if ipaddress.IPv4Network(text).prefixlen > 24:
             raise OptionError(f"{name}: {text} is too small; a range of /24 or larger")

@@ -33,6 +33,12 @@ def test_what_agents_would_refuse(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert said in refused(capsys, tmp_path, *words.split())
 
 
+def test_all_mistakes_are_said_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    said = refused(capsys, tmp_path, "--mesh-range", "100.64.0.0/16", "--cluster-domain", "a..b")
+    assert "--mesh-range: " in said
+    assert "--cluster-domain: " in said
+
+
 def test_a_domain_is_compared_as_agents_do() -> None:
     words = cli.parser().parse_args(["cloud", "--cluster-domain", "Site.Example."])
     assert read(words).cluster_domain == "site.example"
