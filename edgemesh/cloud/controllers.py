@@ -9,10 +9,12 @@ API ─► ApiObjects ─► Snapshot ─┬─ Endpoints     EndpointSlices    
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
 
 import trio
 
+from edgemesh.authority import utc
 from edgemesh.cloud import setup
 from edgemesh.cloud.endpoints import Endpoints
 from edgemesh.cloud.housekeeping import Housekeeping
@@ -95,7 +97,14 @@ async def _set_up(api: Api, options: Options, state: State, api_server: str) -> 
     told = ""
     while True:
         try:
-            return await setup.run(api, options.cluster(api_server), state.authority.pem)
+            await setup.run(api, options.cluster(api_server), state.authority.pem)
+            if not options.embedded and not await setup.believes(api.access, state.authority, utc(time.time())):
+                log.error(
+                    "the API at %s does not believe clients of the CA that --ca-cert names: no node can use it. Name "
+                    "the CA of its --client-ca-file, or set the clocks of both machines",
+                    api_server,
+                )
+            return
         except (ApiStatus, ApiUnreachable) as error:
             if str(error) != told:
                 log.warning("the cluster can't be set up: %s: tried again", error)

@@ -20,7 +20,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgemesh.authority import utc
+from edgemesh.authority import AuthorityError, utc
 from edgemesh.cloud import state
 from edgemesh.cloud.options import Options, bracketed, names
 from edgemesh.cloud.state import State, StateError
@@ -51,7 +51,7 @@ def run(options: Options) -> None:
     try:
         there = _there(options.kubeconfig) if options.kubeconfig else None  # before anything is made
         asyncio.run(Cloud(options, state.load(options, utc(time.time())), there).run())
-    except (StateError, KubeconfigError, StoreFault, ssl.SSLError) as error:
+    except (StateError, AuthorityError, KubeconfigError, StoreFault, ssl.SSLError) as error:
         raise CloudError(str(error)) from None
 
 

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import datetime
 from importlib.resources import files
 from typing import Any
 
 import msgspec
 
+from edgemesh.authority import Authority
 from edgemesh.join.messages import Cluster
 from edgemesh.names import CLUSTER_CONFIG, SYSTEM_NAMESPACE
-from sync.client.connection import APPLY_PATCH, Api, resource_path
+from sync.client.connection import APPLY_PATCH, Api, ApiStatus, resource_path
 from sync.client.document import read
+from sync.client.kubeconfig import Access
 
 MANAGER = "edgemesh-cloud"
+ANONYMOUS = "system:anonymous"
+"""Kubernetes' user of a request without credentials that it knows."""
 APPLY = {"fieldManager": MANAGER, "force": "true"}
 
 Object = dict[str, Any]
@@ -44,6 +49,27 @@ def cluster_config(cluster: Cluster, ca: bytes) -> Object:
 async def put(api: Api, path: str, obj: Object) -> Object:
     """Make an object what it should be, by server-side apply: others' fields stay. Raises ApiStatus, ApiUnreachable."""
     return await api.patch(path, obj, APPLY_PATCH, APPLY)
+
+
+async def believes(access: Access, authority: Authority, now: datetime) -> bool:
+    """Whether an API knows the authority's clients: it refuses one without rights by its name, and not as nobody.
+
+    Raises ApiUnreachable.
+    """
+    made = authority.client("edgemesh:nobody", (), now, days=1)
+    asker = Access(
+        server=access.server,
+        ca=access.ca,
+        server_name=access.server_name,
+        certificate_pem=made.certificate.decode(),
+        key_pem=made.key.decode(),
+    )
+    async with Api(asker) as api:
+        try:
+            await api.get(resource_path("", "v1", "nodes"), {"limit": "1"})
+        except ApiStatus as error:
+            return error.code != 401 and ANONYMOUS not in error.message
+    return True
 
 
 async def run(api: Api, cluster: Cluster, ca: bytes) -> None:

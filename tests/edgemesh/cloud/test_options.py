@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from edgemesh import cli
+from edgemesh import authority, cli
 from edgemesh.cloud.options import read
 
 
@@ -67,6 +68,18 @@ def test_a_ca_is_not_for_an_api_of_its_own(tmp_path: Path, capsys: pytest.Captur
 def test_a_kubeconfig_is_looked_at_before_anything_is_made(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     signer = ("--ca-cert", "ca.crt", "--ca-key", "ca.key")
     assert "/nope: can't be read" in refused(capsys, tmp_path, "--kubeconfig", "/nope", *signer, status=1)
+
+
+def test_a_ca_that_ended_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ended = authority.load_or_make(tmp_path / "ca", datetime(2001, 1, 1, tzinfo=UTC))
+    file = tmp_path / "kubeconfig"
+    file.write_text(
+        "current-context: c\nclusters: [{name: c, cluster: {server: 'https://h'}}]\n"
+        "contexts: [{name: c, context: {cluster: c}}]\n"
+    )
+    signer = ["--ca-cert", str(tmp_path / "ca" / "ca.crt"), "--ca-key", str(tmp_path / "ca" / "ca.key")]
+    assert cli.main(["cloud", "--state-dir", str(tmp_path / "state"), "--kubeconfig", str(file), *signer]) == 1
+    assert f"the CA's certificate ended on {ended.certificate.not_valid_after_utc:%Y-%m-%d}" in capsys.readouterr().err
 
 
 def test_authorities_too_many_for_a_node(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

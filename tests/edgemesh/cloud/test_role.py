@@ -5,12 +5,17 @@ from __future__ import annotations
 import signal
 import subprocess
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
+import trio
 
 from bench import apiserver
+from edgemesh import authority
+from edgemesh.cloud import setup
+from sync.client import kubeconfig
 from sync.client.connection import APPLY_PATCH, MERGE_PATCH, ApiStatus, ApiUnreachable
 from tests.edgemesh.cloud.clouds import Cloud, beside_kubernetes, embedded
 
@@ -74,6 +79,19 @@ def test_a_node_joins_and_gets_what_is_its_own(cloud: Cloud, tmp_path: Path) -> 
     assert ranges == [of_node["spec"]["podCIDR"]]
     assert of_node["metadata"]["labels"]["topology.kubernetes.io/zone"] == "site-x"
     assert cloud.ask("list", "/api/v1/services", kubeconfig_file=node)["items"]
+
+
+def test_an_api_that_does_not_believe_the_ca_is_told_from_one_that_does(cloud: Cloud, tmp_path: Path) -> None:
+    if cloud.embedded:
+        pytest.skip("its CA is its own")
+    given = cloud.admin.parent
+    genuine = authority.load(given / "client-ca.crt", given / "client-ca.key")
+    assert genuine.pem == (cloud.state / "ca.crt").read_bytes()
+    now = datetime.now(UTC)
+    access = kubeconfig.load(cloud.admin)
+    assert trio.run(setup.believes, access, genuine, now)
+    assert not trio.run(setup.believes, access, authority.load_or_make(tmp_path, now), now)
+    assert "does not believe" not in cloud.log.read_text()
 
 
 def test_a_node_writes_nobody_elses(cloud: Cloud, tmp_path: Path) -> None:
