@@ -24,13 +24,19 @@ BEGIN_AFTER = 5.0
 """Seconds after the agent's start: what it imports is not paid for by the first call."""
 LOOK_AGAIN = 3600.0
 """Seconds: no sleep is longer, since a clock may be set."""
+TIMEOUT = 30.0
+"""Seconds, for each answer."""
 FIRST_RETRY, LAST_RETRY = 60.0, 3600.0
 
 log = logging.getLogger("edgemesh.renewal")
 
 
 class RenewalError(Exception):
-    """The certificate was not renewed; the message says why."""
+    """The certificate was not renewed; the message says why. `code` is the cloud's HTTP status, 0 without an answer."""
+
+    def __init__(self, message: str, code: int = 0) -> None:
+        super().__init__(message)
+        self.code = code
 
 
 def due(begins: float, ends: float, name: str, serial: int) -> float:
@@ -106,10 +112,15 @@ class Renewal:
         return await trio.to_thread.run_sync(_when, self._pki, self._name)  # x509 is slow to import
 
     async def _renew(self) -> None:
-        url, ca, request = await trio.to_thread.run_sync(_request, self._pki, self._name, time.time())
-        answer = await _post(url, ca, request)
-        await trio.to_thread.run_sync(_keep, self._pki, self._name, answer, ca)
+        await renew(self._pki, self._name)
         log.info("the certificate is renewed")
+
+
+async def renew(pki: Path, name: str, seconds: float = TIMEOUT) -> None:
+    """Ask for a new certificate, and keep it; one that is not due yet is given again. Raises RenewalError, OSError."""
+    url, ca, request = await trio.to_thread.run_sync(_request, pki, name, time.time())
+    answer = await _post(url, ca, request, seconds)
+    await trio.to_thread.run_sync(_keep, pki, name, answer, ca)
 
 
 def _when(pki: Path, name: str) -> float:
@@ -145,18 +156,18 @@ def _request(pki: Path, name: str, now: float) -> tuple[str, str, RenewRequest]:
     return cluster.join, ca, RenewRequest(certificate, text, now, base64.b64encode(signature).decode())
 
 
-async def _post(url: str, ca: str, request: RenewRequest) -> RenewAnswer:
+async def _post(url: str, ca: str, request: RenewRequest, seconds: float) -> RenewAnswer:
     import msgspec
 
     from sync.client.connection import Api, ApiStatus, ApiUnreachable
     from sync.client.kubeconfig import Access
 
     try:
-        async with Api(Access(server=url.rstrip("/"), ca=ca)) as api:
+        async with Api(Access(server=url.rstrip("/"), ca=ca), request_timeout=seconds) as api:
             body = await api.request("POST", "/renew", body=msgspec.json.encode(request))
             return msgspec.json.decode(body, type=RenewAnswer)
     except ApiStatus as error:
-        raise RenewalError(f"the cloud refuses: {error.message}") from None
+        raise RenewalError(f"the cloud refuses: {error.message}", error.code) from None
     except ApiUnreachable as error:
         raise RenewalError(str(error)) from None
     except (msgspec.MsgspecError, UnicodeDecodeError):
@@ -170,4 +181,5 @@ def _keep(pki: Path, name: str, answer: RenewAnswer, ca: str) -> None:
         trust.check_certificate(answer.certificate, name, csr.read_key((pki / "node.key").read_bytes()), ca)
     except (trust.JoinError, csr.CsrError) as error:
         raise RenewalError(f"the cloud's answer is not taken: {error}") from None
-    files.replace(pki / "node.crt", answer.certificate.encode(), 0o644)
+    if files.read(pki / "node.crt") != answer.certificate.encode():
+        files.replace(pki / "node.crt", answer.certificate.encode(), 0o644)

@@ -81,6 +81,8 @@ def new(pin: str) -> Token:
 
 def read(text: str) -> Token:
     """Raises TokenError."""
+    if not text.strip():
+        raise TokenError("no token is given: --token or --token-file, as 'edgemesh token create' prints it")
     found = _TOKEN.fullmatch(text.strip())
     if not found:
         raise TokenError(

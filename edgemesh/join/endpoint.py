@@ -28,6 +28,7 @@ from edgemesh.join import objects, record
 from edgemesh.join.csr import CsrError, check
 from edgemesh.join.limits import Limits
 from edgemesh.join.messages import (
+    GONE,
     MAX_BODY,
     MAX_SKEW,
     AuthorityAnswer,
@@ -248,7 +249,7 @@ class Endpoint:
             )
         known = await self._record(name)
         if known is None or held.serial_number not in known.issued or held.public_key() != known.parsed().public_key():
-            raise forbidden(_NODE, name, "it was deleted: the node has to join anew, with a token")
+            raise ApiError(GONE, "Gone", f"node {name} was deleted: it has to join anew, with a token")
         ended = (now - held.not_valid_after_utc).total_seconds()
         if ended > self._grace:
             raise forbidden(

@@ -61,6 +61,11 @@ class Places(Struct, frozen=True, kw_only=True):
         return self.pki / "node.key"
 
     @property
+    def next_key(self) -> Path:
+        """The key that a deleted node joins anew with; it takes the place of `key` when the cloud has taken it."""
+        return self.pki / "node.key.next"
+
+    @property
     def cluster(self) -> Path:
         """What the cloud said."""
         return self.pki / "cluster.json"

@@ -1,5 +1,6 @@
 """`edgemesh join`: makes this machine a node. Each step is taken if it is still to be taken, so it may be interrupted
-anywhere and run again; run once more when all is done it changes nothing, and needs neither token nor network.
+anywhere and run again; run once more when all is done it changes nothing, and needs neither token nor network. A node
+that the cloud says was deleted joins anew, with a new key, if a token is given.
 """
 
 from __future__ import annotations
@@ -18,12 +19,12 @@ import msgspec
 import trio
 from msgspec import Struct
 
-from edgemesh import files
+from edgemesh import files, renewal
 from edgemesh import token as tokens
 from edgemesh.authority import utc
 from edgemesh.join import csr, trust, units
 from edgemesh.join.files_of_node import File, Places, agent_config, kubeconfig
-from edgemesh.join.messages import Cluster, JoinAnswer, JoinRequest
+from edgemesh.join.messages import GONE, Cluster, JoinAnswer, JoinRequest
 from edgemesh.join.trust import JoinError
 from edgemesh.names import NODE_NAME_RULE, is_node_name
 from sync.client.connection import Api, ApiStatus, ApiUnreachable
@@ -31,6 +32,9 @@ from sync.client.kubeconfig import Access
 from sync.resources.validate import split_host_port
 
 Say = Callable[[str], None]
+
+ASK_TIMEOUT = 5.0
+"""Seconds that a node which has joined asks whether it still counts: it may be at sea."""
 
 
 class Wish(Struct, frozen=True, kw_only=True):
@@ -63,8 +67,9 @@ def join(wish: Wish, say: Say = print) -> None:
         raise JoinError(f"{error.filename or wish.places.state_dir}: {error.strerror}: {do}") from None
     enabled = _enable(wish, changed, say)
     if not (joined or changed or enabled):
-        say(f"this machine is the node {wish.name} already: nothing to do")
-        say(f"if it was deleted from the cluster: remove {wish.places.pki}, and run this again with a new token")
+        say(f"this machine is the node {wish.name} of the cluster at {cluster.join} already: nothing to do")
+        if wish.url.rstrip("/") not in ("", cluster.join) and not wish.token.strip():
+            say(f"{wish.url} was not asked: whether it is that cluster, too, is told by a token from there")
     elif not enabled:
         start = ", ".join(f"edgemesh {unit.split('-')[1].split('.')[0]}" for unit in units.names(wish.relay))
         say(f"next: start these, each as a process of its own: {start}")
@@ -76,37 +81,87 @@ def _membership(wish: Wish, say: Say) -> tuple[Cluster, str, bool]:
     places = wish.places
     held = [files.read(path) for path in (places.certificate, places.cluster, places.ca, places.key)]
     if all(held):
-        certificate, cluster, ca, key = (each or b"" for each in held)
+        certificate, told, ca, key = (each or b"" for each in held)
         try:
             trust.check_certificate(certificate.decode(), wish.name, csr.read_key(key), ca.decode())
-            return msgspec.json.decode(cluster, type=Cluster), ca.decode(), False
+            cluster = msgspec.json.decode(told, type=Cluster)
         except (JoinError, csr.CsrError, msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise JoinError(
                 f"this machine has joined already, otherwise than asked for: {error}. To join anew, run 'edgemesh node "
                 f"delete' for the old node, and remove {places.pki} here"
             ) from None
-    return *_ask(wish, say), True
+        _same_cluster(wish, cluster, ca.decode())
+        if not _deleted(wish, cluster, say):
+            return cluster, ca.decode(), False
+        if not wish.token.strip():
+            raise JoinError(
+                f"this machine is the node {wish.name} of the cluster at {cluster.join}, which was deleted there: to "
+                f"join anew, give a token: 'edgemesh token create --node {wish.name}' there prints the command"
+            )
+        say(f"the node {wish.name} was deleted from the cluster at {cluster.join}: it joins anew, with a new key")
+        wish = msgspec.structs.replace(wish, url=wish.url or cluster.join)
+        return *_ask(wish, say, places.next_key), True
+    interrupted = places.next_key.exists()  # while it joined anew
+    return *_ask(wish, say, places.next_key if interrupted else places.key), True
 
 
-def _ask(wish: Wish, say: Say) -> tuple[Cluster, str]:
-    """Get a certificate from the cloud, and keep it."""
+def _same_cluster(wish: Wish, cluster: Cluster, ca: str) -> None:
+    """Raise JoinError where a token is given, and is not of the cluster with this CA."""
+    if not wish.token.strip():
+        return
+    token = _token(wish)
+    if token.pin not in trust.pins(ca):
+        stop = " ".join(units.names(wish.relay))
+        raise JoinError(
+            f"this machine is the node {wish.name} of the cluster at {cluster.join}, and the token is another "
+            f"cluster's. To change: 'edgemesh node delete {wish.name}' there; here stop the node's processes "
+            f"('systemctl stop {stop}'), remove {wish.places.pki} and {wish.places.config}, and run this again"
+        )
+
+
+def _deleted(wish: Wish, cluster: Cluster, say: Say) -> bool:
+    """Whether the cloud says that the node was deleted; a cloud that can't be asked has not said so."""
+    try:
+        trio.run(renewal.renew, wish.places.pki, wish.name, ASK_TIMEOUT)
+    except renewal.RenewalError as error:
+        if error.code == GONE:
+            return True
+        if error.code == 403:
+            raise JoinError(str(error)) from None
+        say(f"whether the node still counts in the cluster at {cluster.join} is not known: {error}")
+    return False
+
+
+def _token(wish: Wish) -> tokens.Token:
+    try:
+        return tokens.read(wish.token)
+    except tokens.TokenError as error:
+        raise JoinError(str(error)) from None
+
+
+def _ask(wish: Wish, say: Say, key_file: Path) -> tuple[Cluster, str]:
+    """Get a certificate from the cloud for the key in `key_file`, and keep both.
+
+    What the node has is left until the cloud has answered. Interrupted after that, it has not joined, and the next run
+    gets the same certificate for the same key.
+    """
     places = wish.places
     if not trust.is_join_url(wish.url):
         raise JoinError(
             f"{wish.url!r} is no join URL: 'edgemesh token create' prints it, such as https://cloud.example:10002"
         )
-    try:
-        token = tokens.read(wish.token)
-    except tokens.TokenError as error:
-        raise JoinError(str(error)) from None
+    token = _token(wish)
     told = trust.fetch(wish.url)
     ca = trust.pinned(told, token.pin)
     say(f"the cloud at {wish.url} is the one that the token is from")
-    key = csr.read_key(_key(places, say))
+    key = csr.read_key(_key(places, key_file, say))
     request = JoinRequest(wish.token.strip(), csr.make(key, wish.name), wish.name, wish.zone)
     answer = trio.run(_post, wish.url, ca, request, told.time)
     certificate = trust.check_certificate(answer.certificate, wish.name, key, ca)
     trust.check_clock(certificate, utc(time.time()), told.time)
+    if key_file != places.key:
+        places.certificate.unlink(missing_ok=True)
+        key_file.replace(places.key)
     files.replace(places.ca, ca.encode(), 0o644)
     if answer.api_ca is None:
         places.api_ca.unlink(missing_ok=True)
@@ -118,18 +173,18 @@ def _ask(wish: Wish, say: Say) -> tuple[Cluster, str]:
     return answer.cluster, ca
 
 
-def _key(places: Places, say: Say) -> bytes:
-    key = files.read(places.key)
+def _key(places: Places, path: Path, say: Say) -> bytes:
+    key = files.read(path)
     if key is None:
         places.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         places.pki.mkdir(mode=0o700, exist_ok=True)
         key = csr.new_key()
-        files.replace(places.key, key)
-        say(f"made this node's key, {places.key}: it never leaves this machine")
+        files.replace(path, key)
+        say(f"made this node's key, {path}: it never leaves this machine")
     try:
         csr.read_key(key)
     except csr.CsrError as error:
-        raise JoinError(f"{places.key}: {error}: restore it from a copy, or remove it to get a new one") from None
+        raise JoinError(f"{path}: {error}: restore it from a copy, or remove it to get a new one") from None
     return key
 
 

@@ -2,7 +2,7 @@
 
 GET  /ca       the authority's certificate and the cloud's clock; before the node trusts anybody
 POST /join     JoinRequest to JoinAnswer
-POST /renew    RenewRequest to RenewAnswer
+POST /renew    RenewRequest to RenewAnswer; GONE for a node that was deleted, and to nobody else
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from edgemesh.ranges import CLUSTER_DOMAIN, MESH_RANGE, POD_RANGE, SERVICE_RANGE
 MAX_BODY = 16 << 10
 """Bytes of a request; answers are at most 64 KiB."""
 MAX_ANSWER = 64 << 10
+GONE = 410
+"""RFC 9110, section 15.5.11."""
 MAX_SKEW = 900.0
 """Seconds that the clock of a node that renews may be off."""
 

@@ -75,6 +75,14 @@ def pinned(answer: AuthorityAnswer, wanted: str) -> str:
     )
 
 
+def pins(ca: str) -> frozenset[str]:
+    """The pins of the authorities that a node holds, PEM. Raises JoinError."""
+    try:
+        return frozenset(pin(each) for each in x509.load_pem_x509_certificates(ca.encode()))
+    except ValueError:
+        raise JoinError("the CA's certificate that this machine holds can't be read") from None
+
+
 def check_certificate(pem: str, name: str, key: ec.EllipticCurvePrivateKey, ca: str) -> x509.Certificate:
     """A node's certificate that fits name, key and authority. Raises JoinError; dates are `check_clock`'s."""
     try:

@@ -118,7 +118,7 @@ def test_problems_are_said(tmp_path: Path, cloud: Cloud, places: Places) -> None
         assert "past the grace of 30" in run(places, 10, "refuses").problem
         age(cloud, places, 330)
         del cloud.api.objects[record.path("a1")]
-        assert "it was deleted: the node has to join anew" in run(places, 10, "refuses").problem
+        assert "node a1 was deleted: it has to join anew" in run(places, 10, "refuses").problem
     assert "Connection refused" in run(places, 10, "refused").problem
     for url in ("https://h:port", "https://h:99999", "https://[::1", "http://127.0.0.1:1", ""):
         (places.pki / "cluster.json").write_text(f'{{"apiServer": "https://h", "join": "{url}"}}')

@@ -267,7 +267,9 @@ def test_renewal_is_refused(cloud: Cloud, tmp_path: Path) -> None:
     late = renew(cloud, held, key)
     assert late.code == 200
     del cloud.api.objects[record.path("a1")]
-    assert "it was deleted: the node has to join anew" in said(renew(cloud, held, key))
+    late = renew(cloud, held, key)
+    assert late.code == 410
+    assert "node a1 was deleted: it has to join anew" in said(late)
 
 
 def test_clock_of_a_renewing_node(cloud: Cloud) -> None:

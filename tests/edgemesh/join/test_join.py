@@ -4,7 +4,7 @@ import shutil
 import stat
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,7 +13,7 @@ import pytest
 
 from edgemesh import cli, config, files
 from edgemesh.authority import load_or_make
-from edgemesh.join import join, trust, units
+from edgemesh.join import join, record, trust, units
 from edgemesh.join.files_of_node import Places, agent_config
 from edgemesh.join.files_of_node import kubeconfig as node_kubeconfig
 from edgemesh.join.join import Wish
@@ -76,13 +76,119 @@ def test_joins(world: World) -> None:
     assert world.cloud.api.objects["/api/v1/nodes/a1"]["metadata"]["labels"]["topology.kubernetes.io/zone"] == "harbour"
 
 
-def test_twice_changes_nothing_and_asks_nobody(world: World) -> None:
+def test_twice_changes_nothing(world: World) -> None:
     world.join()
     before = world.tree()
+    already = f"this machine is the node a1 of the cluster at {world.url} already: nothing to do"
+    assert world.join(url="", token="")[0] == already
+    assert world.join()[0] == already
     said = world.join(url="https://127.0.0.1:1", token="")
-    assert said[0] == "this machine is the node a1 already: nothing to do"
-    assert said[1].startswith(f"if it was deleted from the cluster: remove {world.places.pki}, ")
+    assert said[:2] == [
+        already,
+        "https://127.0.0.1:1 was not asked: whether it is that cluster, too, is told by a token from there",
+    ]
     assert world.tree() == before
+
+
+def test_twice_without_the_cloud(world: World) -> None:
+    world.join()
+    closed = msgspec.json.decode(world.places.cluster.read_bytes(), type=Cluster)
+    closed = msgspec.structs.replace(closed, join="https://127.0.0.1:1")
+    world.places.cluster.write_bytes(msgspec.json.encode(closed))
+    before = world.tree()
+    said = world.join(url="", token="")
+    assert said[0].startswith("whether the node still counts in the cluster at https://127.0.0.1:1 is not known: ")
+    assert said[1].endswith("already: nothing to do")
+    assert world.tree() == before
+
+
+def test_a_token_of_another_cluster(world: World, tmp_path: Path) -> None:
+    world.join()
+    before = world.tree()
+    other = load_or_make(tmp_path / "other", at()).pin
+    text = refused(world, url="https://198.18.7.7:10002", token=f"{world.cloud.token()[:24]}{other}")
+    assert text.startswith(
+        f"this machine is the node a1 of the cluster at {world.url}, and the token is another cluster's."
+    )
+    for part in ("'edgemesh node delete a1' there", "systemctl stop edgemesh-engine.service", f"{world.places.pki}"):
+        assert part in text
+    assert "not a whole token" in refused(world, token="abcdef.rubbish")
+    assert world.tree() == before
+
+
+def test_a_deleted_node_joins_anew(world: World) -> None:
+    world.join()
+    before = world.tree()
+    del world.cloud.api.objects[record.path("a1")]
+    text = refused(world, url="", token="")
+    assert f"node a1 of the cluster at {world.url}, which was deleted there: to join anew, give a token" in text
+    assert world.tree() == before
+    token = world.cloud.token()
+    assert "no such token" in refused(world, token=f"zzzzzz{token[6:]}")
+    kept = world.tree()
+    assert kept.pop("state/pki/node.key.next")
+    assert kept == before  # a bad token costs nothing
+    said = world.join(url="", token=token)
+    assert said[0] == f"the node a1 was deleted from the cluster at {world.url}: it joins anew, with a new key"
+    assert any(line.startswith("joined as a1: certificate until") for line in said)
+    after = world.tree()
+    assert sorted(after) == sorted(before)
+    changed = {name for name in after if after[name] != before[name]}
+    assert changed == {"state/pki/node.key", "state/pki/node.crt"}
+    assert stat.S_IMODE(world.places.key.stat().st_mode) == 0o600
+    assert world.join(token="")[0].endswith("already: nothing to do")
+
+
+def test_a_deleted_node_whose_name_is_given_again(world: World) -> None:
+    world.join()
+    before = world.tree()
+    del world.cloud.api.objects[record.path("a1")]
+    again = world.places.state_dir.parent.parent / "again"
+    world.join(places=Places(state_dir=again / "state", config_dir=again / "config", systemd_dir=again / "systemd"))
+    assert "another machine has this name" in refused(world)
+    kept = world.tree()
+    del kept["state/pki/node.key.next"]
+    assert kept == before
+
+
+def test_joining_anew_interrupted_at_any_file_it_completes(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.cloud.endpoint._limits = Limits(burst=1000)
+    world.join()
+    whole = 0
+    for n in range(1, 20):
+        for after in (False, True):
+            del world.cloud.api.objects[record.path("a1")]
+            old = world.places.key.read_bytes()
+            left = n
+
+            def stopping(do: Callable[..., object], after: bool = after) -> Callable[..., None]:
+                def step(*given: object, **named: object) -> None:
+                    nonlocal left
+                    left -= 1
+                    if left == 0 and not after:
+                        raise KeyboardInterrupt
+                    do(*given, **named)
+                    if left == 0:
+                        raise KeyboardInterrupt
+
+                return step
+
+            with monkeypatch.context() as patch:
+                for owner, name in ((files, "replace"), (Path, "replace"), (Path, "unlink")):
+                    patch.setattr(owner, name, stopping(getattr(owner, name)))
+                try:
+                    world.join()
+                except KeyboardInterrupt:
+                    pass
+                else:
+                    whole = n
+            world.join()
+            assert world.places.key.read_bytes() != old
+            assert world.join(token="")[0].endswith("already: nothing to do")
+            assert not world.places.next_key.exists()
+        if whole:
+            break
+    assert whole == 8  # the key, its two steps into place, CA, the API's, cluster, certificate; the eighth never came
 
 
 def test_what_was_written_is_read(world: World) -> None:
@@ -136,8 +242,7 @@ def test_a_node_that_relays_has_that_unit_too(world: World) -> None:
     assert f"ExecStart={join.program()} relay --state-dir {world.places.state_dir}\n" in text
     assert f"\nReadWritePaths={world.places.state_dir}\n" in text
     assert world.join(relay=True) == [
-        "this machine is the node a1 already: nothing to do",
-        f"if it was deleted from the cluster: remove {world.places.pki}, and run this again with a new token",
+        f"this machine is the node a1 of the cluster at {world.url} already: nothing to do",
         "look with: edgemesh status",
     ]
 
@@ -204,7 +309,8 @@ def test_refusals_say_what_to_do(world: World, tmp_path: Path) -> None:
     other = load_or_make(tmp_path / "other", at()).pin
     assert "this is not the cloud that the token is from" in refused(world, token=f"{token[:24]}{other}")
     assert "no such token" in refused(world, token=f"zzzzzz{token[6:]}")
-    assert "not a whole token" in refused(world, token="")
+    assert "not a whole token" in refused(world, token="rubbish")
+    assert "no token is given: --token" in refused(world, token="")
     assert "is no join URL" in refused(world, url=world.url.replace("https", "http"))
     assert "is no join URL" in refused(world, url="https://127.0.0.1:port")
     assert "can't be reached: Connection refused" in refused(world, url="https://127.0.0.1:1")
