@@ -57,8 +57,8 @@ class Report:
         resolver = await self.resolver.status() if config.dns else None
         rules = self.rules.status()
         paths = self.mesh.paths() if config.tunnel else []
-        broken = self._broken(resolver)
         source = self.source()
+        broken = self._broken(resolver, source)
         return status.Status(
             node=config.node_name,
             healthy=not broken,
@@ -76,14 +76,18 @@ class Report:
             notices=tuple(map(str, self.notices)),
         )
 
-    def _broken(self, resolver: Resolver | None) -> list[str]:
-        """What keeps this node from its work."""
-        config = self.config
+    def _broken(self, resolver: Resolver | None, source: Source) -> list[str]:
+        """What keeps this node from its work. One that is alone, without an API, needs no place in a mesh."""
+        config, addresses = self.config, self.planner.mesh.addresses
         found = [self.devices.trouble, self.rules.status().error or ""]
         if config.tunnel:
             found.append(self.mesh.trouble)
             if not self.mesh.connected and not self.mesh.trouble:
                 found.append(f"the engine does not answer on {config.engine_socket}: start it, edgemesh engine")
+            if config.node_name not in addresses and (addresses or source.identity == PROVEN):
+                found.append(
+                    "this node is not in the mesh: no MeshNode of it is accepted and has a mesh address (IPv4)"
+                )
         if config.dns and resolver is None:
             found.append(f"the resolver does not answer on {config.resolver_socket}: start it, edgemesh resolver")
         return list(filter(None, found))

@@ -2,7 +2,8 @@
 
 The agent writes one MessagePack document to whoever connects to `agent.sock`, and closes; so a question needs no
 message of its own. `healthy` means that this node does its work: its resolver, engine, rules and devices are in
-order. A peer without a path is a problem that is shown, and not this node's illness: a ship may be at sea.
+order, and it has its address in the mesh. A peer without a path is a problem that is shown, and not this node's
+illness: a ship may be at sea.
 """
 
 from __future__ import annotations

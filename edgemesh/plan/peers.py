@@ -137,8 +137,7 @@ def mesh(
             )
         )
     if config.node_name not in mesh_nodes and mesh_nodes:
-        text = "there is none for this node: others can't reach it (manifests: 'edgemesh agent --print-meshnode')"
-        problems.append(Problem(f"MeshNode {config.node_name}", text))
+        problems.append(Problem(f"MeshNode {config.node_name}", _MISSING))
     own_node = nodes.get(config.node_name)
     return Mesh(
         peers=tuple(sorted(peers, key=lambda peer: peer.name)),
@@ -153,6 +152,12 @@ def mesh(
         zone=own_node.zone if own_node else "",
         problems=tuple(problems),
     )
+
+
+_MISSING = (
+    "there is none for this node: others can't reach it. Where it joined, its agent writes it, unless the node was "
+    "deleted: 'edgemesh join' with a new token joins anew. With manifests: 'edgemesh agent --print-meshnode'"
+)
 
 
 def _standing(named: tuple[str, MeshNode]) -> tuple[bool, str]:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import trio
 
@@ -16,7 +17,7 @@ from edgemesh import cluster as cluster_module
 from edgemesh import identity, publish
 from edgemesh.agent import Agent
 from edgemesh.config import Config
-from edgemesh.report import PROVEN
+from edgemesh.report import NO_PROOF, PROVEN, Source
 from sync.client.connection import MERGE_PATCH, Api
 from sync.client.kubeconfig import load
 from tests.edgemesh import objects
@@ -30,6 +31,7 @@ from tests.sync.client.apis import api as api  # a fixture
 
 SHOP = "/api/v1/namespaces/shop"
 SLICES = "/apis/discovery.k8s.io/v1/namespaces/shop/endpointslices"
+OUTSIDE = "this node is not in the mesh: no MeshNode of it is accepted and has a mesh address (IPv4)"
 
 
 @pytest.fixture
@@ -84,6 +86,14 @@ def mesh_node(name: str, number: int, proven: str) -> dict[str, Any]:
     }
 
 
+@pytest.mark.parametrize("tunnel", [True, False])
+def test_who_has_tunnels_needs_a_place_in_the_mesh(config: Config, tunnel: bool) -> None:
+    with running(msgspec.structs.replace(config, tunnel=tunnel)) as agent:
+        assert (OUTSIDE in agent._report._broken(None, agent._source())) == tunnel
+        alone = Source("manifests in /etc/edgemesh/manifests", NO_PROOF)
+        assert OUTSIDE not in agent._report._broken(None, alone)
+
+
 def test_from_the_api_to_the_node_and_on_without_it(
     config: Config, cluster: Cluster, told: Told, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -120,6 +130,10 @@ def test_from_the_api_to_the_node_and_on_without_it(
                 await eventually(lambda: "a" in agent._snapshot.mesh_nodes)  # its own, published and accepted
                 assert agent._snapshot.mesh_nodes["a"].spec.addresses == ("192.0.2.1",)
                 source = agent._source()
+                assert OUTSIDE in agent._report._broken(None, source)
+                status = {"status": {"meshAddresses": ["10.222.0.1"], "podRanges": ["10.244.1.0/24"]}}
+                await api.patch(f"{MESH_NODES}/a/status", status, MERGE_PATCH)
+                await eventually(lambda: OUTSIDE not in agent._report._broken(None, source))
                 assert source.api is not None
                 assert (source.api.reachable, source.api.reason) == (True, "")
                 assert [text for text in source.problems if text.startswith("MeshNode c: refused: its certificate is")]

@@ -66,7 +66,8 @@ REASONS = {
     Reason.VERSION: "the relay speaks another version of the protocol: update the older of the two",
     Reason.STALE: "the relay's challenge was answered too late, or the relay has restarted",
     Reason.PROOF: "the proof of this node's key is wrong",
-    Reason.NOT_ADMITTED: "this node's key is not among those the relay admits: give the relay its MeshNode",
+    Reason.NOT_ADMITTED: "this node's key is not among those the relay admits: it knows no MeshNode with it "
+    "that counts: this node is new to it, or was deleted",
     Reason.DUPLICATE: "another machine registers with this node's key: give each machine a key of its own",
     Reason.FULL: "the relay has as many nodes as it takes",
 }

@@ -107,10 +107,11 @@ def test_two_nodes_of_one_name_and_a_node_of_another() -> None:
     assert [peer.name for peer in found.peers] == ["b"]
     found = look(mesh_node("b", 1), mesh_node("c", 3))
     assert [peer.name for peer in found.peers] == ["c"]
-    assert told(found) == [
-        "MeshNode b: refused: it has this node's public key, and this node's name is a",
-        "MeshNode a: there is none for this node: others can't reach it (manifests: 'edgemesh agent --print-meshnode')",
-    ]
+    refused, missing = told(found)
+    assert refused == "MeshNode b: refused: it has this node's public key, and this node's name is a"
+    assert missing.startswith("MeshNode a: there is none for this node: others can't reach it. ")
+    assert "'edgemesh join'" in missing
+    assert "'edgemesh agent --print-meshnode'" in missing
     assert look(node("a", pod_range="10.244.5.0/24")).pod_ranges == ("10.244.5.0/24",)
 
 
