@@ -34,6 +34,8 @@ from e2e.lab.runtime import Object, PodError, Runtime, Sandbox, ports, timestamp
 
 SOCKET = "/run/kubelet.sock"
 CHECKPOINT = "/var/lib/kubelet/checkpoint.json"
+MAX_PODS = 110
+"""As upstream's kubelet has it by default."""
 BACK_OFF = 10.0
 LOOK = 0.01
 """Seconds between looks at the ports of a pod that starts."""
@@ -376,7 +378,15 @@ class Registration:
             "kernelVersion": system.release,
             "architecture": system.machine,
         }
-        return {"addresses": addresses, "conditions": [condition], "nodeInfo": about}
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 1024
+        resources = {"cpu": str(os.cpu_count() or 1), "memory": f"{memory}Ki", "pods": str(MAX_PODS)}
+        return {
+            "addresses": addresses,
+            "conditions": [condition],
+            "nodeInfo": about,
+            "capacity": resources,
+            "allocatable": resources,
+        }
 
 
 def _within(wanted: Any, found: Any) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -76,6 +78,10 @@ def test_nodes_have_ranges_addresses_and_leases(workloads: Workloads, cluster: C
         assert item["spec"]["podCIDR"] == node.pod_range
         assert item["metadata"]["labels"]["topology.kubernetes.io/zone"] == node.place.zone
         assert {"type": "InternalIP", "address": node.place.address} in item["status"]["addresses"]
+        for field in ("capacity", "allocatable"):
+            assert item["status"][field]["cpu"] == str(os.cpu_count())
+            assert re.fullmatch(r"[1-9]\d*(Ki|Mi|Gi)", item["status"][field]["memory"])
+            assert item["status"][field]["pods"] == "110"
         lease = cluster.request("GET", f"/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/{node.name}")
         assert lease["spec"]["holderIdentity"] == node.name
         assert node.space.path(NODE_KUBECONFIG).stat().st_mode & 0o777 == 0o600
