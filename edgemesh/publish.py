@@ -18,6 +18,7 @@ import msgspec
 import trio
 
 from edgemesh import proof
+from edgemesh.address import host_port
 from edgemesh.config import Config
 from edgemesh.identity import Identity, lan_addresses
 from edgemesh.lease import MEMORY, PERIOD, Lease
@@ -41,7 +42,7 @@ def spec(config: Config, identity: Identity, addresses: Sequence[str], proven: s
         public_key=base64.b64encode(identity.public_key).decode(),
         listen_port=identity.listen_port,
         addresses=tuple(addresses),
-        relays=tuple(f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in config.relay_addresses),
+        relays=tuple(host_port(host, port) for host, port in config.relay_addresses),
         proof=proven,
     )
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from edgemesh import token
+from edgemesh.address import host_port
 from edgemesh.join.messages import Cluster
 from edgemesh.ranges import (
     CLUSTER_DOMAIN,
@@ -72,7 +73,7 @@ class Options(Struct, frozen=True, kw_only=True):
         """What a node that joins is told."""
         return Cluster(
             api_server=api_server,
-            join=f"https://{bracketed(self.host)}:{self.join_listen.port}",
+            join=f"https://{host_port(self.host, self.join_listen.port)}",
             relays=self.relays,
             service_cidr=self.service_range,
             pod_cidr=self.pod_range,
@@ -88,11 +89,6 @@ def names(options: Options, first_service_address: str) -> Sequence[str]:
     found = [options.host, *options.advertise, here, "localhost", "127.0.0.1", first_service_address, *inside]
     listened = [each.host for each in (options.listen, options.join_listen) if each.host not in ("0.0.0.0", "::")]
     return tuple(dict.fromkeys((*found, *listened)))
-
-
-def bracketed(host: str) -> str:
-    """A host as it stands in a URL."""
-    return f"[{host}]" if ":" in host else host
 
 
 def read(words: argparse.Namespace) -> Options:
@@ -167,7 +163,7 @@ def _host(option: str, text: str) -> str:
 def _relay(text: str) -> str:
     host, port = split_host_port(text, 20006)
     _host("--relay", host)
-    return f"{bracketed(host)}:{port}"
+    return host_port(host, port)
 
 
 def _seconds(option: str, text: str) -> float:

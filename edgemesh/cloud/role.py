@@ -20,9 +20,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgemesh.address import host_port
 from edgemesh.authority import AuthorityError, utc
 from edgemesh.cloud import state
-from edgemesh.cloud.options import Options, bracketed, names
+from edgemesh.cloud.options import Options, names
 from edgemesh.cloud.state import State, StateError
 from edgemesh.join.messages import MAX_API_CA
 from sync.api.gate import more_descriptors
@@ -185,5 +186,5 @@ async def _listening(start: Awaitable[int], listen: Address, option: str) -> int
         return await start
     except OSError as error:
         do = "stop what listens there, or " if error.errno == errno.EADDRINUSE else ""
-        where = f"{bracketed(listen.host)}:{listen.port}"
+        where = f"{host_port(listen.host, listen.port)}"
         raise CloudError(f"{where}: {error.strerror or error}: {do}choose another address with {option}") from None

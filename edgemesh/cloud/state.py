@@ -25,8 +25,9 @@ from cryptography import x509
 from msgspec import Struct
 
 from edgemesh import authority, files
+from edgemesh.address import host_port
 from edgemesh.authority import Authority, AuthorityError
-from edgemesh.cloud.options import Options, bracketed
+from edgemesh.cloud.options import Options
 
 ADMINS = "system:masters"
 """Kubernetes' group of all rights."""
@@ -255,4 +256,4 @@ users:
 
 def url(host: str, port: int) -> str:
     """Of an HTTPS server."""
-    return f"https://{bracketed(host)}:{port}"
+    return f"https://{host_port(host, port)}"

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
+from edgemesh.address import host_port
 from edgemesh.agent_file import API_VERSION, KIND
 from edgemesh.join.messages import Cluster
 from edgemesh.names import node_user
@@ -125,7 +126,7 @@ def agent_config(places: Places, cluster: Cluster) -> File:
     relays = "".join(
         f"""
       - nodeName: {_quoted(f"relay-{number}")}
-        advertiseAddress: [{_quoted(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")}]"""
+        advertiseAddress: [{_quoted(host_port(host, port))}]"""
         for number, (host, port) in enumerate(hosts, 1)
     )
     text = f"""\

@@ -21,6 +21,7 @@ from msgspec import Struct
 
 from edgemesh import files, renewal
 from edgemesh import token as tokens
+from edgemesh.address import host_port
 from edgemesh.authority import utc
 from edgemesh.join import csr, trust, units
 from edgemesh.join.files_of_node import File, Places, agent_config, kubeconfig
@@ -242,7 +243,7 @@ def _resolved(relays: tuple[str, ...], say: Say) -> list[str]:
             except OSError as error:
                 say(f"relay {relay} is left out: {error.strerror}")
                 continue
-        found.append(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
+        found.append(host_port(host, port))
     return found
 
 
