@@ -77,7 +77,7 @@ class Renewal:
             return ""
         if self.problem:
             return f"its renewal is tried again at {self._clock()}"
-        return f"if this node was deleted, remove {self._pki}, and run 'edgemesh join' with a new token"
+        return "if this node was deleted, run 'edgemesh join' with a new token"
 
     async def run(self) -> None:
         """Renew until cancelled; a node that has not joined has nothing to renew."""

@@ -73,7 +73,7 @@ def join(wish: Wish, say: Say = print) -> None:
             say(f"{wish.url} was not asked: whether it is that cluster, too, is told by a token from there")
     elif not enabled:
         start = ", ".join(f"edgemesh {unit.split('-')[1].split('.')[0]}" for unit in units.names(wish.relay))
-        say(f"next: start these, each as a process of its own: {start}")
+        say(f"next: start these where they do not run yet, each as a process of its own: {start}")
     say("look with: edgemesh status")
 
 
