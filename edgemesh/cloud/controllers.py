@@ -87,7 +87,10 @@ async def _control(api: Api, options: Options, state: State, cut: Callable[[froz
             nursery.start_soon(Heartbeats(api, snapshot, options.node_grace).run)
         nursery.start_soon(Housekeeping(api, state, cut, embedded=options.embedded).run)
         async for changes in found:
-            affected = snapshot.apply(changes.changed, changes.gone)
+            # a service without a selector is none of the controllers': to them it is not there
+            others = {each.key for each in changes.changed if isinstance(each, Service) and not each.spec.selector}
+            changed = [each for each in changes.changed if each.key not in others]
+            affected = snapshot.apply(changed, [*changes.gone, *others])
             addresses.changed(affected)
             if endpoints:
                 endpoints.changed(affected)

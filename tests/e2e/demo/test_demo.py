@@ -63,7 +63,8 @@ exec setpriv --reuid {ORDINARY} --regid {ORDINARY} --clear-groups --no-new-privs
 
 
 def start(directory: Path, *options: str, user: bool = False) -> subprocess.Popen[str]:
-    program = [sys.executable, "-m", "edgemesh", "demo", *options]
+    # a shell without job control lets what it runs in the background ignore SIGINT, and children inherit that
+    program = ["env", "--default-signal=INT", sys.executable, "-m", "edgemesh", "demo", *options]
     if user:
         program = ["unshare", "--mount", "sh", "-c", AS_USER, "sh", *program]
         os.chown(directory, ORDINARY, ORDINARY)
