@@ -23,7 +23,6 @@ from edgemesh.cloud.options import Options
 from edgemesh.cloud.state import State
 from edgemesh.join.endpoint import Answer, Endpoint
 from edgemesh.snapshot import Snapshot
-from sync.client import kubeconfig
 from sync.client.connection import Api, ApiStatus, ApiUnreachable
 from sync.client.kubeconfig import Access
 from sync.client.objects import ApiObjects
@@ -47,14 +46,17 @@ log = logging.getLogger("edgemesh.cloud")
 
 
 class Controllers:
-    """`reached` is how nodes reach the API; `cut` gets the serials of all revoked certificates, in this thread."""
+    """`access` is the controllers' way to the API, `reached` the nodes'; `cut` gets the serials of all revoked
+    certificates, in this thread."""
 
-    def __init__(self, options: Options, state: State, reached: Access, cut: Callable[[frozenset[int]], None]) -> None:
+    def __init__(
+        self, options: Options, state: State, access: Access, reached: Access, cut: Callable[[frozenset[int]], None]
+    ) -> None:
         self._options = options
         self._state = state
         self._api_server = reached.server
         self._cut = cut
-        self._api = Api(kubeconfig.load(options.kubeconfig or state.kubeconfig))
+        self._api = Api(access)
         api_ca = None if options.embedded else reached.ca
         self._endpoint = Endpoint(
             state.authority, self._api, grace=options.renewal_grace, nodes=options.embedded, api_ca=api_ca

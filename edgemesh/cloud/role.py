@@ -75,7 +75,7 @@ class Cloud:
         self._state = found
         self._names = names(options, str(ipaddress.ip_network(options.service_range)[1]))
         self._server: Server | None = None
-        self._reached = there
+        self._access = self._reached = there
         self._loop: asyncio.AbstractEventLoop
 
     async def run(self) -> None:
@@ -104,8 +104,9 @@ class Cloud:
         from edgemesh.cloud.thread import TrioThread
 
         options, here = self._options, self._state
+        assert self._access is not None
         assert self._reached is not None
-        controllers = Controllers(options, here, self._reached, self._cut)
+        controllers = Controllers(options, here, self._access, self._reached, self._cut)
         thread = TrioThread(controllers.run)
         joining = Joining(partial(thread.call, controllers.join))
         tasks: list[asyncio.Task[Any]] = []
@@ -148,7 +149,8 @@ class Cloud:
         port = await _listening(server.start(), options.listen, "--listen")
         self._server = server
         self._reached = Access(server=state.url(options.host, port), ca=here.authority.pem.decode())
-        here.keep_clients(self._reached.server, self._loopback(port), utc(time.time()))
+        self._access = here.access(self._loopback(port))
+        here.keep_clients(self._reached.server, utc(time.time()))
 
     def _loopback(self, port: int) -> str:
         listened = self._options.listen.host
@@ -173,7 +175,7 @@ class Cloud:
                 if self._server:
                     self._server.reload_certificate()
             if self._server and self._reached:
-                here.keep_clients(self._reached.server, self._loopback(self._server.port), utc(time.time()))
+                here.keep_clients(self._reached.server, utc(time.time()))
 
     def _cut(self, serials: frozenset[int]) -> None:
         """Called by the controllers' thread."""

@@ -2,7 +2,7 @@
 
 STATE/ca.crt, ca.key                      the cluster's CA (see edgemesh.authority)
 STATE/server.crt, server.key              of the API and the join endpoint
-STATE/cloud.crt, cloud.key, cloud.kubeconfig    the controllers' way to the embedded API
+STATE/cloud.crt, cloud.key                the controllers', at the embedded API
 STATE/admin.kubeconfig                    yours: all rights, for a year
 STATE/api.db                              the embedded API's objects
 STATE/revoked.crl                         the list of the revoked
@@ -28,6 +28,7 @@ from edgemesh import authority, files
 from edgemesh.address import host_port
 from edgemesh.authority import Authority, AuthorityError
 from edgemesh.cloud.options import Options
+from sync.client.kubeconfig import Access
 
 ADMINS = "system:masters"
 """Kubernetes' group of all rights."""
@@ -63,10 +64,10 @@ class State(Struct, frozen=True):
         """The servers' key."""
         return self.folder / "server.key"
 
-    @property
-    def kubeconfig(self) -> Path:
-        """The controllers'."""
-        return self.folder / "cloud.kubeconfig"
+    def access(self, server: str) -> Access:
+        """The controllers' way to the embedded API, at this URL."""
+        certificate, key = self.folder / "cloud.crt", self.folder / "cloud.key"
+        return Access(server=server, ca=self.authority.pem.decode(), certificate=str(certificate), key=str(key))
 
     @property
     def admin(self) -> Path:
@@ -99,8 +100,9 @@ class State(Struct, frozen=True):
         log.info("the servers' certificate is new, for %s", ", ".join(wanted))
         return True
 
-    def keep_clients(self, server: str, loopback: str, now: datetime) -> bool:
-        """Make the administrator's and the controllers' kubeconfigs; whether one is new. URLs of the embedded API."""
+    def keep_clients(self, server: str, now: datetime) -> bool:
+        """Make the controllers' certificate and the administrator's kubeconfig, for the embedded API at this URL;
+        whether one is new."""
         certificate = self.folder / "cloud.crt"
         new = False
         if not (found := _certificate(certificate)) or not self._good(found, now):
@@ -108,12 +110,9 @@ class State(Struct, frozen=True):
             files.replace(self.folder / "cloud.key", made.key)
             files.replace(certificate, made.certificate, 0o644)
             new = True
-        text = _kubeconfig(loopback, self.authority.pem, CLOUD_USER, certificate, self.folder / "cloud.key")
-        if files.read(self.kubeconfig) != text:
-            files.replace(self.kubeconfig, text)
         if not self._admin_is_good(server, now):
             made = self.authority.client("admin", (ADMINS,), now)
-            files.replace(self.admin, _kubeconfig(server, self.authority.pem, "admin", made.certificate, made.key))
+            files.replace(self.admin, _kubeconfig(server, self.authority.pem, made.certificate, made.key))
             new = True
         return new
 
@@ -227,12 +226,7 @@ def _names(certificate: x509.Certificate) -> set[str]:
     return {*map(str, addresses), *found.get_values_for_type(x509.DNSName)}
 
 
-def _kubeconfig(server: str, ca: bytes, user: str, certificate: Path | bytes, key: Path | bytes) -> bytes:
-    def credential(name: str, value: Path | bytes) -> str:
-        if isinstance(value, Path):
-            return f'    {name}: "{value}"'
-        return f"    {name}-data: {base64.b64encode(value).decode()}"
-
+def _kubeconfig(server: str, ca: bytes, certificate: bytes, key: bytes) -> bytes:
     return f"""apiVersion: v1
 kind: Config
 current-context: edgemesh
@@ -245,12 +239,12 @@ contexts:
 - name: edgemesh
   context:
     cluster: edgemesh
-    user: {user}
+    user: admin
 users:
-- name: {user}
+- name: admin
   user:
-{credential("client-certificate", certificate)}
-{credential("client-key", key)}
+    client-certificate-data: {base64.b64encode(certificate).decode()}
+    client-key-data: {base64.b64encode(key).decode()}
 """.encode()
 
 
