@@ -187,7 +187,8 @@ class Heartbeats:
             path = resource_path("", "v1", "pods", key.namespace, key.name)
             try:
                 pod = await self._api.get(path)
-                if (node := pod["spec"]["nodeName"]) not in names:
+                node = pod["spec"].get("nodeName", "")  # of a new one of that name, perhaps: it may have none yet
+                if node and node not in names:
                     same = {"uid": pod["metadata"]["uid"]}
                     await self._api.delete(path, options={"gracePeriodSeconds": 0, "preconditions": same})
                     log.info("pod %s/%s is deleted, as its node %s is", key.namespace, key.name, node)

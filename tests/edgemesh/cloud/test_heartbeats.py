@@ -36,7 +36,7 @@ class Cluster:
             return {"items": [_lease(name, when) for name, when in found.items()]}
         if path.endswith("/pods"):
             node = (query or {})["fieldSelector"].removeprefix("spec.nodeName=")
-            return {"items": [pod for pod in self.pods.values() if pod["spec"]["nodeName"] == node]}
+            return {"items": [pod for pod in self.pods.values() if pod["spec"].get("nodeName") == node]}
         return {"items": list(self.nodes.values())}
 
     async def patch(self, path: str, patch: Object, content_type: str) -> Object:
@@ -92,11 +92,22 @@ class Cluster:
     def watched(self) -> None:
         """What a watch has shown."""
         held = [
-            Pod(metadata=Metadata(name=name, namespace="shop"), spec=PodSpec(node_name=pod["spec"]["nodeName"]))
+            Pod(metadata=Metadata(name=name, namespace="shop"), spec=PodSpec(node_name=pod["spec"].get("nodeName", "")))
             for name, pod in self.pods.items()
         ]
         gone = self.snapshot.objects.keys() - {pod.key for pod in held}
         self.snapshot.apply(held, gone)
+
+
+def living(*pods: tuple[str, str]) -> Cluster:
+    """A node a whose lease is of 1000 s, ready; and pods, by name and node."""
+    cluster = Cluster()
+    cluster.node("a")
+    for name, node in pods:
+        cluster.pod(name, node)
+    cluster.leases["edgemesh-system"] = {"a": 1000.0}
+    cluster.look(1001.0)
+    return cluster
 
 
 def _lease(name: str, when: float) -> Object:
@@ -119,12 +130,7 @@ def test_a_node_is_ready_with_its_lease_and_unknown_without() -> None:
 
 
 def test_a_lost_node_takes_its_pods_out_and_comes_back() -> None:
-    cluster = Cluster()
-    cluster.node("a")
-    cluster.pod("web", "a")
-    cluster.pod("other", "b")
-    cluster.leases["edgemesh-system"] = {"a": 1000.0}
-    cluster.look(1001.0)
+    cluster = living(("web", "a"), ("other", "b"))
     cluster.look(1041.0)
     assert cluster.ready("a") == "Unknown"
     assert cluster.pods["web"]["status"]["conditions"][0]["status"] == "False"
@@ -153,12 +159,7 @@ def test_the_time_of_a_transition_is_that_of_the_status() -> None:
 
 @pytest.mark.parametrize("writes", [0, 1, 2])
 def test_what_an_api_that_goes_away_leaves_undone_is_done_later(writes: int) -> None:
-    cluster = Cluster()
-    cluster.node("a")
-    cluster.pod("web", "a")
-    cluster.pod("shop", "a")
-    cluster.leases["edgemesh-system"] = {"a": 1000.0}
-    cluster.look(1001.0)
+    cluster = living(("web", "a"), ("shop", "a"))
     cluster.away_after = writes
     with pytest.raises(ApiUnreachable):
         cluster.look(1041.0)
@@ -182,17 +183,18 @@ def test_pods_of_a_deleted_node_go_at_the_second_look() -> None:
     """Not at the first: the node may have just been registered, and the watch of pods be ahead of the list of nodes."""
     cluster = Cluster()
     cluster.node("a")
-    for name, node in (("web", "a"), ("lost", "b"), ("again", "b"), ("unscheduled", "")):
+    for name, node in (("web", "a"), ("lost", "b"), ("again", "b"), ("waiting", "b"), ("unscheduled", "")):
         cluster.pod(name, node)
     cluster.watched()
     heartbeats = cluster.heartbeats()
     trio.run(heartbeats.look, 1000.0)
-    assert len(cluster.pods) == 4
+    assert len(cluster.pods) == 5
     cluster.pod("again", "c")  # made anew meanwhile, which the watch has not shown yet
+    del cluster.pods["waiting"]["spec"]["nodeName"]  # this one too, and it has no node yet
     cluster.node("c")
     trio.run(heartbeats.look, 1005.0)
-    assert set(cluster.pods) == {"web", "again", "unscheduled"}
+    assert set(cluster.pods) == {"web", "again", "waiting", "unscheduled"}
     cluster.watched()
     for now in (1010.0, 1015.0):
         trio.run(heartbeats.look, now)
-    assert set(cluster.pods) == {"web", "again", "unscheduled"}
+    assert set(cluster.pods) == {"web", "again", "waiting", "unscheduled"}
