@@ -22,16 +22,7 @@ from typing import NamedTuple
 from msgspec import Struct
 
 from edgemesh.agent_file import API_VERSION, KIND, READER, AgentFile, FilterMode, reason
-from edgemesh.ranges import (
-    CLUSTER_DOMAIN,
-    MESH_RANGE,
-    POD_RANGE,
-    SERVICE_RANGE,
-    Setting,
-    normal,
-    wrong_domain,
-    wrong_ranges,
-)
+from edgemesh.ranges import CLUSTER_DOMAIN, MESH_RANGE, POD_RANGE, SERVICE_RANGE, Setting, normal, wrong
 from sync.client import document
 from sync.resources.shape import Fault, Path, spell, suggest
 from sync.resources.validate import split_host_port
@@ -225,15 +216,13 @@ def _faults(read: AgentFile) -> Iterator[Fault]:
     ):
         if not os.path.isabs(directory):
             yield Fault(at, f"{directory!r} is not an absolute path", "a path that begins with '/'")
-    wrong = [
-        *wrong_domain(Setting("clusterDomain", common.cluster_domain)),
-        *wrong_ranges(
-            Setting("serviceCIDR", common.service_cidr),
-            Setting("podCIDR", common.pod_cidr),
-            Setting("meshCIDR", common.mesh_cidr),
-        ),
-    ]
-    yield from (Fault(("commonConfig", each.name), each.wrong, each.right) for each in wrong)
+    for name, what, right in wrong(
+        Setting("clusterDomain", common.cluster_domain),
+        Setting("serviceCIDR", common.service_cidr),
+        Setting("podCIDR", common.pod_cidr),
+        Setting("meshCIDR", common.mesh_cidr),
+    ):
+        yield Fault(("commonConfig", name), what, right)
     if (kubeconfig := read.kube_api_config.kube_config) and not os.path.isabs(kubeconfig):
         at = ("kubeAPIConfig", "kubeConfig")
         yield Fault(at, f"{kubeconfig!r} is not an absolute path", "a path that begins with '/'")

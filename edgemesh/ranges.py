@@ -35,8 +35,11 @@ class Wrong(NamedTuple):
     right: str
 
 
-def wrong_ranges(service: Setting, pod: Setting, mesh: Setting) -> Iterator[Wrong]:
-    """Ranges that are none, or not IPv4, as services, pods and mesh addresses are, or that overlap."""
+def wrong(domain: Setting, service: Setting, pod: Setting, mesh: Setting) -> Iterator[Wrong]:
+    """A domain that is none, capitals and a dot at the end taken; ranges that are none, or not IPv4, as services, pods
+    and mesh addresses are, or that overlap."""
+    if not re.fullmatch(rf"{_LABEL}(\.{_LABEL})*\.?", domain.text.lower()):
+        yield Wrong(domain.name, f"{domain.text!r} is not a domain", f"such as {CLUSTER_DOMAIN}")
     known: dict[str, ipaddress.IPv4Network] = {}
     for name, text in (service, pod, mesh):
         try:
@@ -54,12 +57,6 @@ def wrong_ranges(service: Setting, pod: Setting, mesh: Setting) -> Iterator[Wron
                 if network.overlaps(taken):
                     yield Wrong(name, f"{network} overlaps {taken}, which sites use", f"such as {MESH_RANGE}")
         known[name] = network
-
-
-def wrong_domain(domain: Setting) -> Iterator[Wrong]:
-    """A domain that is none; capitals and a dot at the end are taken."""
-    if not re.fullmatch(rf"{_LABEL}(\.{_LABEL})*\.?", domain.text.lower()):
-        yield Wrong(domain.name, f"{domain.text!r} is not a domain", f"such as {CLUSTER_DOMAIN}")
 
 
 def normal(domain: str) -> str:

@@ -34,13 +34,9 @@ RETRY = 2.0
 """Seconds between attempts to make what must be there."""
 
 NODES = (Followed(Node, "nodes"), Followed(MeshNode, "meshnodes"))
-OWN = f"{MANAGED_BY}={MANAGER}"
-ENDPOINTS = (
-    Followed(Service, "services"),
-    Followed(Pod, "pods"),
-    Followed(EndpointSlice, "endpointslices", labels=OWN),
-)
-"""Slices that others make are none of the controller's: they would be most of what it holds."""
+OWN_SLICES = Followed(EndpointSlice, "endpointslices", labels=f"{MANAGED_BY}={MANAGER}")
+"""Those that others make are none of the controller's: they would be most of what it holds."""
+ENDPOINTS = (Followed(Service, "services"), Followed(Pod, "pods"), OWN_SLICES)
 
 log = logging.getLogger("edgemesh.cloud")
 

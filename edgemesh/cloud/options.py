@@ -14,16 +14,7 @@ from msgspec import Struct
 from edgemesh import token
 from edgemesh.address import host_port
 from edgemesh.join.messages import Cluster
-from edgemesh.ranges import (
-    CLUSTER_DOMAIN,
-    MESH_RANGE,
-    POD_RANGE,
-    SERVICE_RANGE,
-    Setting,
-    normal,
-    wrong_domain,
-    wrong_ranges,
-)
+from edgemesh.ranges import CLUSTER_DOMAIN, MESH_RANGE, POD_RANGE, SERVICE_RANGE, Setting, normal, wrong
 from sync.controllers.nodes import GRACE
 from sync.resources.validate import split_host_port
 from tunnel.endpoint import Address
@@ -135,8 +126,8 @@ def _check_ranges(words: argparse.Namespace) -> None:
         Setting("--pod-range", words.pod_range),
         Setting("--mesh-range", words.mesh_range),
     ]
-    if wrong := [*wrong_ranges(*ranges), *wrong_domain(domain)]:
-        raise OptionError("\n".join(f"{each.name}: {each.wrong}; {each.right}" for each in wrong))
+    if found := list(wrong(domain, *ranges)):
+        raise OptionError("\n".join(f"{name}: {what}; {right}" for name, what, right in found))
     for name, text in ranges:
         if ipaddress.IPv4Network(text).prefixlen > 24:
             raise OptionError(f"{name}: {text} is too small; a range of /24 or larger")

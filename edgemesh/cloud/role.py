@@ -188,5 +188,5 @@ async def _listening(start: Awaitable[int], listen: Address, option: str) -> int
         return await start
     except OSError as error:
         do = "stop what listens there, or " if error.errno == errno.EADDRINUSE else ""
-        where = f"{host_port(listen.host, listen.port)}"
+        where = host_port(listen.host, listen.port)
         raise CloudError(f"{where}: {error.strerror or error}: {do}choose another address with {option}") from None

@@ -66,8 +66,13 @@ class State(Struct, frozen=True):
 
     def access(self, server: str) -> Access:
         """The controllers' way to the embedded API, at this URL."""
-        certificate, key = self.folder / "cloud.crt", self.folder / "cloud.key"
-        return Access(server=server, ca=self.authority.pem.decode(), certificate=str(certificate), key=str(key))
+        certificate, key = map(str, self._client)
+        return Access(server=server, ca=self.authority.pem.decode(), certificate=certificate, key=key)
+
+    @property
+    def _client(self) -> tuple[Path, Path]:
+        """The controllers' certificate and key."""
+        return self.folder / "cloud.crt", self.folder / "cloud.key"
 
     @property
     def admin(self) -> Path:
@@ -103,11 +108,11 @@ class State(Struct, frozen=True):
     def keep_clients(self, server: str, now: datetime) -> bool:
         """Make the controllers' certificate and the administrator's kubeconfig, for the embedded API at this URL;
         whether one is new."""
-        certificate = self.folder / "cloud.crt"
+        certificate, key = self._client
         new = False
         if not (found := _certificate(certificate)) or not self._good(found, now):
             made = self.authority.client(CLOUD_USER, (ADMINS,), now)
-            files.replace(self.folder / "cloud.key", made.key)
+            files.replace(key, made.key)
             files.replace(certificate, made.certificate, 0o644)
             new = True
         if not self._admin_is_good(server, now):

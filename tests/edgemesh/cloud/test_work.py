@@ -16,6 +16,19 @@ def run(main: Callable[[], Awaitable[None]]) -> None:
     trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
 
 
+def work_on(work: Work[str], keys: list[str], seconds: float) -> None:
+    """Tell it these keys, and let it run for a while."""
+
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(work.run)
+            work.add(keys)
+            await trio.sleep(seconds)
+            nursery.cancel_scope.cancel()
+
+    run(main)
+
+
 def test_a_key_that_changes_while_it_is_looked_at_is_looked_at_again() -> None:
     looks: list[tuple[str, int]] = []
     at_work = 0
@@ -31,14 +44,7 @@ def test_a_key_that_changes_while_it_is_looked_at_is_looked_at_again() -> None:
 
     work: Work[str] = Work("test", look)
 
-    async def main() -> None:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(work.run)
-            work.add(["a"])
-            await trio.sleep(10)
-            nursery.cancel_scope.cancel()
-
-    run(main)
+    work_on(work, ["a"], 10)
     assert looks == [("a", 1), ("a", 1), ("b", 1)]
 
 
@@ -79,15 +85,8 @@ def test_what_fails_is_tried_later_and_said_once(caplog: pytest.LogCaptureFixtur
 
     work: Work[str] = Work("test", look)
 
-    async def main() -> None:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(work.run)
-            work.add(["a"])
-            await trio.sleep(30)
-            nursery.cancel_scope.cancel()
-
     with caplog.at_level(logging.INFO):
-        run(main)
+        work_on(work, ["a"], 30)
     gaps = [round(b - a, 3) for a, b in itertools.pairwise(times)]
     assert gaps == [FIRST_RETRY, FIRST_RETRY * 2, FIRST_RETRY * 4, FIRST_RETRY * 8]
     assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
@@ -104,15 +103,8 @@ def test_a_conflict_is_a_race_and_not_told(caplog: pytest.LogCaptureFixture) -> 
 
     work: Work[str] = Work("test", look)
 
-    async def main() -> None:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(work.run)
-            work.add(["a"])
-            await trio.sleep(5)
-            nursery.cancel_scope.cancel()
-
     with caplog.at_level(logging.INFO):
-        run(main)
+        work_on(work, ["a"], 5)
     assert tries == 2
     assert not caplog.records
 
@@ -135,15 +127,8 @@ def test_a_reason_is_told_once_whatever_name_the_api_made_up(caplog: pytest.LogC
 
     work: Work[str] = Work("endpoints of", look)
 
-    async def main() -> None:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(work.run)
-            work.add(["shop/web"])
-            await trio.sleep(600)
-            nursery.cancel_scope.cancel()
-
     with caplog.at_level(logging.INFO):
-        run(main)
+        work_on(work, ["shop/web"], 600)
     assert tries == 13
     assert [record.getMessage() for record in caplog.records] == [
         f'endpoints of shop/web: endpointslices "web-00001" {why[0]}: tried again',
